@@ -1,0 +1,114 @@
+package ingest
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+)
+
+// Limits counts the store's series and refuses new ones over a limit. It
+// implements tsdb.SeriesLifecycleCallback, so that every way into the store
+// passes it, and is built before the store is.
+//
+// A limit concerns new series only: the samples of a known series are never
+// refused for it. Counts may overshoot by the number of requests in flight,
+// because counting happens when the store has created the series.
+type Limits struct {
+	cfg          atomic.Pointer[LimitsConfig]
+	clusterLabel string
+
+	total      atomic.Int64
+	perMetric  counter
+	perCluster counter
+}
+
+// limitError refuses a series; reason says which limit.
+type limitError struct {
+	reason outcome
+	what   string
+	limit  int
+}
+
+func (e *limitError) Error() string {
+	r := refusals[e.reason]
+	return fmt.Sprintf("%s%s: %d; raise %s or send fewer series", r.says, e.what, e.limit, r.turn)
+}
+
+// NewLimits returns the counters for a store that is not open yet. clusterLabel
+// names the label whose values max_series_per_cluster counts by.
+func NewLimits(cfg LimitsConfig, clusterLabel string) *Limits {
+	l := &Limits{clusterLabel: clusterLabel, perMetric: newCounter(), perCluster: newCounter()}
+	l.cfg.Store(&cfg)
+	return l
+}
+
+// check returns the limit that a new series would break, or nil.
+func (l *Limits) check(ls labels.Labels) error {
+	cfg := l.cfg.Load()
+	if cfg.MaxSeries > 0 && l.total.Load() >= int64(cfg.MaxSeries) {
+		return &limitError{limitSeries, "", cfg.MaxSeries}
+	}
+	if cfg.MaxSeriesPerMetric > 0 {
+		if name := ls.Get(labels.MetricName); l.perMetric.get(name) >= cfg.MaxSeriesPerMetric {
+			return &limitError{limitMetricSeries, fmt.Sprintf(" (%q)", name), cfg.MaxSeriesPerMetric}
+		}
+	}
+	if cfg.MaxSeriesPerCluster > 0 {
+		if name := ls.Get(l.clusterLabel); l.perCluster.get(name) >= cfg.MaxSeriesPerCluster {
+			return &limitError{limitClusterSeries, fmt.Sprintf(" (%q)", name), cfg.MaxSeriesPerCluster}
+		}
+	}
+	return nil
+}
+
+// PreCreation implements tsdb.SeriesLifecycleCallback.
+func (l *Limits) PreCreation(ls labels.Labels) error { return l.check(ls) }
+
+// PostCreation implements tsdb.SeriesLifecycleCallback.
+func (l *Limits) PostCreation(ls labels.Labels) {
+	l.total.Add(1)
+	l.perMetric.add(ls.Get(labels.MetricName), 1)
+	l.perCluster.add(ls.Get(l.clusterLabel), 1)
+}
+
+// PostDeletion implements tsdb.SeriesLifecycleCallback.
+func (l *Limits) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+	l.total.Add(-int64(len(gone)))
+	for _, ls := range gone {
+		l.perMetric.add(ls.Get(labels.MetricName), -1)
+		l.perCluster.add(ls.Get(l.clusterLabel), -1)
+	}
+}
+
+// counter counts by name. It holds one entry a name with a count above zero, so
+// the store's series bound it.
+type counter struct {
+	mu *sync.Mutex
+	n  map[string]int
+}
+
+func newCounter() counter { return counter{&sync.Mutex{}, map[string]int{}} }
+
+func (c counter) get(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[name]
+}
+
+func (c counter) add(name string, d int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.n[name]
+	switch {
+	case n+d <= 0:
+		delete(c.n, name)
+	case ok:
+		c.n[name] = n + d
+	default:
+		// The key must not keep the whole label set alive.
+		c.n[string([]byte(name))] = d
+	}
+}

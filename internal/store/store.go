@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// Store is the local database. Its life is New, Run, Close, in that order; all
+// other methods may be called at any time from any goroutine, and answer
+// [tsdb.ErrNotReady] before the WAL is replayed and after Close.
+type Store struct {
+	cfg     atomic.Pointer[Config] // replaced by Apply
+	log     *slog.Logger
+	reg     prometheus.Registerer
+	hooks   *gatedHooks
+	metrics *metrics
+	stats   *tsdb.DBStats
+
+	guard guard
+	wal   walHealth
+
+	lookups lookups
+
+	db     atomic.Pointer[tsdb.DB] // nil until ready and after Close
+	mu     sync.Mutex              // held by opening, Apply and Close
+	opened bool
+	closed bool
+}
+
+// New checks cfg and prepares a store; the directory is not touched. hooks may be
+// nil. Its PreCreation is asked only about series that arrive, never about those
+// that replay finds in the WAL; PostCreation and PostDeletion are told of both.
+// The TSDB's own metrics are registered with reg beside the store's.
+func New(cfg Config, hooks tsdb.SeriesLifecycleCallback, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	if log == nil {
+		return nil, errors.New("new store: no logger given")
+	}
+	s := &Store{log: log, reg: reg, stats: tsdb.NewDBStats(), hooks: &gatedHooks{next: hooks}}
+	s.cfg.Store(&cfg)
+	s.metrics = newMetrics(s, reg)
+	s.wal.log = log
+	return s, nil
+}
+
+// Run opens the database, which replays the WAL, then watches the disk until ctx
+// ends. Replay cannot be interrupted: Run returns after it when ctx ends meanwhile.
+// The database stays open, for the doors that drain, until Close.
+func (s *Store) Run(ctx context.Context) error {
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	s.watchDisk(ctx)
+	return nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	s.mu.Lock()
+	if s.opened || s.closed {
+		s.mu.Unlock()
+		return fmt.Errorf("open store %s: opened or closed before", s.cfg.Load().Dir)
+	}
+	s.opened = true
+	s.mu.Unlock()
+
+	cfg := s.cfg.Load()
+	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+		return fmt.Errorf("open store (store.dir: %s): %w", cfg.Dir, err)
+	}
+	began := time.Now()
+	done := s.watchReplay(ctx)
+	calm := calmGC()
+	db, err := tsdb.Open(cfg.Dir, s.log, s.wal.capture(s.reg), s.options(cfg), s.stats)
+	calm()
+	done()
+	if err != nil {
+		return fmt.Errorf("open store (store.dir: %s): %w", cfg.Dir, err)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return db.Close()
+	}
+	s.hooks.ready.Store(true)
+	s.guard.check(cfg, true)
+	s.metrics.replaySeconds.Set(time.Since(began).Seconds())
+	s.db.Store(db)
+	s.log.Info("store ready", "dir", cfg.Dir, "series", db.Head().NumSeries(), "blocks", len(db.Blocks()), "replay", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// Close writes what is in flight and closes the database. Appenders and queriers
+// must have been closed before; Run must have returned.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	db := s.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	s.hooks.ready.Store(false)
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("close store (store.dir: %s): %w", s.cfg.Load().Dir, err)
+	}
+	return nil
+}
+
+// Ready says whether samples and queries are served; when not, the text says what
+// is being waited for, as in "replaying WAL: segment 12 of 40 (31%)".
+func (s *Store) Ready() (bool, string) {
+	if s.db.Load() != nil {
+		return true, "ready"
+	}
+	s.mu.Lock()
+	opened, closed := s.opened, s.closed
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return false, "store is closed"
+	case !opened:
+		return false, "store is not opened yet"
+	}
+	return false, s.replayText()
+}
+
+// Apply takes the settings of cfg that can change at run time (see [Config]); the
+// others keep the value they had at start.
+func (s *Store) Apply(cfg Config) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := *s.cfg.Load()
+	next.Retention = cfg.Retention
+	next.OutOfOrderWindow = cfg.OutOfOrderWindow
+	next.Exemplars = cfg.Exemplars
+	next.MinFreeDisk = cfg.MinFreeDisk
+	if db := s.db.Load(); db != nil {
+		if err := db.ApplyConfig(runtimeConfig(&next)); err != nil {
+			return fmt.Errorf("apply store settings: %w", err)
+		}
+	}
+	s.cfg.Store(&next)
+	s.guard.check(&next, true)
+	return nil
+}
+
+func runtimeConfig(c *Config) *promconfig.Config {
+	return &promconfig.Config{StorageConfig: promconfig.StorageConfig{
+		TSDBConfig: &promconfig.TSDBConfig{
+			OutOfOrderTimeWindow: c.OutOfOrderWindow.Std().Milliseconds(),
+			Retention: &promconfig.TSDBRetentionConfig{
+				Time: model.Duration(c.Retention.Time),
+				Size: units.Base2Bytes(c.Retention.Size),
+			},
+		},
+		ExemplarsConfig: &promconfig.ExemplarsConfig{MaxExemplars: c.Exemplars.Max},
+	}}
+}
+
+func (s *Store) options(c *Config) *tsdb.Options {
+	o := tsdb.DefaultOptions()
+	o.RetentionDuration = c.Retention.Time.Std().Milliseconds()
+	o.MaxBytes = int64(c.Retention.Size)
+	o.MinBlockDuration = c.MinBlockDuration.Std().Milliseconds()
+	o.MaxBlockDuration = c.maxBlock().Milliseconds()
+	o.OutOfOrderTimeWindow = c.OutOfOrderWindow.Std().Milliseconds()
+	o.EnableExemplarStorage = c.Exemplars.Max > 0
+	o.MaxExemplars = c.Exemplars.Max
+	o.WALCompression = c.WALCompression.tsdb()
+	o.WALReplayConcurrency = c.ReplayConcurrency
+	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnShutdown
+	o.EnableMetadataWALRecords = c.MetadataInWAL
+	o.SeriesLifecycleCallback = s.hooks
+	switch c.StartTimestamps {
+	case StartTimestampsZeroSample:
+		o.EnableSTAsZeroSample = true
+	case StartTimestampsStored:
+		// XOR chunks have no room for a start timestamp; the TSDB refuses the pair.
+		o.EnableSTStorage = true
+		o.FloatChunkEncoding = chunkenc.EncXOR2
+		o.EnableHistogramSTEncoding = true
+	}
+	return o
+}
+
+// StartTime returns the oldest time stored, in milliseconds.
+func (s *Store) StartTime() (int64, error) {
+	db := s.db.Load()
+	if db == nil {
+		return math.MaxInt64, tsdb.ErrNotReady
+	}
+	return db.StartTime()
+}
