@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -21,6 +22,8 @@ import (
 // series by its reference.
 type Store interface {
 	storage.AppendableV2
+	// Ready says whether the store takes samples, and if not, why.
+	Ready() (ok bool, why string)
 	// Last returns time (Unix milliseconds), value and kind of the newest sample
 	// in order.
 	Last(ref storage.SeriesRef) (t int64, v float64, isHistogram, ok bool)
@@ -45,7 +48,8 @@ type writer struct {
 	store    Store
 	rules    atomic.Pointer[rules]
 	hasher   *hasher
-	keys     *keyTable
+	keys     *keyTable // what senders write: a cache
+	known    *keyTable // final labels: every series in the slab has its key here
 	series   *slab
 	limits   *Limits
 	ha       *pairs
@@ -65,6 +69,12 @@ type writer struct {
 func (w *writer) write(ctx context.Context, b *batch) error {
 	w.gate.RLock()
 	defer w.gate.RUnlock()
+	if ok, why := w.store.Ready(); !ok {
+		b.failed = fmt.Errorf("store is not ready: %s", why)
+		b.say.add(unavailable, "", b.failed.Error())
+		b.refuseAll(unavailable)
+		return nil
+	}
 	for b.token = w.tokens.Add(1); b.token == 0; b.token = w.tokens.Add(1) {
 	}
 	b.minT, b.maxT = w.bounds()

@@ -21,9 +21,6 @@ type Config struct {
 	// Remote_write requests handled at once; above it requests are answered 503 with Retry-After. Restart.
 	MaxInFlightRequests int `yaml:"max_in_flight_requests"`
 
-	// Label sets whose store reference is remembered, so that their samples need no look at the labels; 24 to 72 bytes each, two a series. When full, the memory starts over. Restart.
-	SeriesCacheSize int `yaml:"series_cache_size"`
-
 	// Labels given to every series that has no label of that name. Empty adds none. Reload.
 	ExternalLabels map[string]string `yaml:"external_labels"`
 
@@ -85,7 +82,6 @@ func DefaultConfig() Config {
 		MaxRequestBytes:     32 << 20,
 		MaxInFlightBytes:    512 << 20,
 		MaxInFlightRequests: 256,
-		SeriesCacheSize:     16_000_000,
 		Limits: LimitsConfig{
 			MaxLabelsPerSeries:  128,
 			MaxLabelNameLength:  1024,
@@ -111,9 +107,6 @@ func (c *Config) Validate(f *conf.Faults) {
 	}
 	if c.MaxInFlightRequests < 1 {
 		f.Add("max_in_flight_requests", c.MaxInFlightRequests, "1 or more")
-	}
-	if c.SeriesCacheSize < minKeySlots {
-		f.Add("series_cache_size", c.SeriesCacheSize, fmt.Sprintf("%d or more", minKeySlots))
 	}
 	for name := range c.ExternalLabels {
 		if !model.UTF8Validation.IsValidLabelName(name) || name == model.MetricNameLabel {

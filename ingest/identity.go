@@ -171,13 +171,13 @@ func (w *writer) resolve(app storage.AppenderV2, b *batch, i int) (target, error
 }
 
 // settleIn returns the target of an identity. Different keys of one series, of
-// two protocols or two replicas, meet here.
+// two protocols or two replicas, meet here: a series has one number.
 func (w *writer) settleIn(app storage.AppenderV2, b *batch, id identity) (target, error) {
 	b.canonical = id.labels.Bytes(b.canonical[:0])
 	canonical := hash128(&w.hasher.canonical, b.canonical)
-	to, ok := find(*w.keys.slots.Load(), canonical)
+	to, ok := w.known.get(canonical)
 	if !ok {
-		ref, err := w.known(app, id.labels)
+		ref, err := w.admit(app, id.labels)
 		if err != nil {
 			return target{}, err
 		}
@@ -187,7 +187,7 @@ func (w *writer) settleIn(app storage.AppenderV2, b *batch, id identity) (target
 		if ref != 0 {
 			w.recall(s, ref)
 		}
-		if to = w.insert(canonical, target{id: fresh}); to.id != fresh {
+		if to, _ = w.known.insert(canonical, target{id: fresh}, 0); to.id != fresh {
 			*s = series{}
 			w.series.unalloc(fresh)
 		}
@@ -198,8 +198,8 @@ func (w *writer) settleIn(app storage.AppenderV2, b *batch, id identity) (target
 	return to, nil
 }
 
-// known returns the store's reference of ls, 0 if it has none and may make one.
-func (w *writer) known(app storage.AppenderV2, ls labels.Labels) (storage.SeriesRef, error) {
+// admit returns the store's reference of ls, 0 if it has none and may make one.
+func (w *writer) admit(app storage.AppenderV2, ls labels.Labels) (storage.SeriesRef, error) {
 	if g, ok := app.(storage.GetRef); ok {
 		if ref, _ := g.GetRef(ls, ls.Hash()); ref != 0 {
 			return ref, nil
@@ -219,18 +219,21 @@ func (w *writer) recall(s *series, ref storage.SeriesRef) {
 	}
 }
 
-func (w *writer) remember(k key, to target) {
-	if k != (key{}) {
-		w.insert(k, to)
-	}
-}
+// keysPerSeries and sparseKeys bound the remembered keys: two replicas in two
+// protocols make four a series, and the rest is for series that relabelling
+// drops. A sender who exceeds it with ever new labels costs time, not memory.
+const (
+	keysPerSeries = 4
+	sparseKeys    = 1 << 20
+)
 
-func (w *writer) insert(k key, to target) target {
-	got, flushed := w.keys.insert(k, to)
-	if flushed {
+func (w *writer) remember(k key, to target) {
+	if k == (key{}) {
+		return
+	}
+	if _, flushed := w.keys.insert(k, to, sparseKeys+keysPerSeries*w.series.len()); flushed {
 		w.flushes.Inc()
 	}
-	return got
 }
 
 // clip keeps an error readable whatever a sender put into a label.

@@ -27,22 +27,40 @@ func New(cfg Config, st Store, limits *Limits, log *slog.Logger, reg prometheus.
 	in := &Ingest{cfg: cfg, log: log, flight: newFlight(cfg)}
 	in.w = &writer{
 		store: st, limits: limits, hasher: newHasher(),
-		keys: newKeyTable(cfg.SeriesCacheSize), series: newSlab(),
+		keys: newKeyTable(), known: newKeyTable(), series: newSlab(),
 		ha: newPairs(cfg.HA), metadata: newMetadata(), ledger: newLedger(), now: time.Now,
 	}
 	in.w.rules.Store(newRules(cfg))
 	in.metrics = newMetrics(in, reg)
 	in.w.flushes = promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "weir_ingest_series_cache_flushes_total",
-		Help: "Times the series cache was full and started over; raise ingest.series_cache_size if it grows.",
+		Help: "Times that more label sets were seen than are remembered, and remembering started over.",
 	})
 	return in, nil
 }
 
-// Run sweeps what the store has forgotten until ctx ends.
+// Run forgets what the store has forgotten until ctx ends.
 func (in *Ingest) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			in.w.sweep(in.log)
+		}
+	}
+}
+
+// Apply takes over what can be reloaded: relabel configs, external labels and
+// limits. Labels of every series are read anew with its next sample.
+func (in *Ingest) Apply(cfg Config) {
+	in.w.limits.cfg.Store(&cfg.Limits)
+	in.w.gate.Lock() // no batch may remember what the old rules made of a series
+	defer in.w.gate.Unlock()
+	in.w.rules.Store(newRules(cfg))
+	in.w.keys.forget()
 }
 
 // Metadata returns what senders said of their metric families.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
@@ -23,6 +24,9 @@ type Limits struct {
 	total      atomic.Int64
 	perMetric  counter
 	perCluster counter
+
+	mu   sync.Mutex
+	gone map[storage.SeriesRef]struct{} // deleted since takeGone
 }
 
 // limitError refuses a series; reason says which limit.
@@ -77,10 +81,25 @@ func (l *Limits) PostCreation(ls labels.Labels) {
 // PostDeletion implements tsdb.SeriesLifecycleCallback.
 func (l *Limits) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	l.total.Add(-int64(len(gone)))
-	for _, ls := range gone {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone == nil {
+		l.gone = make(map[storage.SeriesRef]struct{}, len(gone))
+	}
+	for ref, ls := range gone {
 		l.perMetric.add(ls.Get(labels.MetricName), -1)
 		l.perCluster.add(ls.Get(l.clusterLabel), -1)
+		l.gone[storage.SeriesRef(ref)] = struct{}{}
 	}
+}
+
+// takeGone returns the series that the store has deleted since the last call.
+func (l *Limits) takeGone() map[storage.SeriesRef]struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	gone := l.gone
+	l.gone = nil
+	return gone
 }
 
 // counter counts by name. It holds one entry a name with a count above zero, so

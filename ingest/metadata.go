@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"maps"
 	"strings"
 	"sync"
 
@@ -26,16 +27,19 @@ type Metadata struct {
 
 func newMetadata() *Metadata { return &Metadata{families: map[string][]metadata.Metadata{}} }
 
-// Families calls yield for every family and its variants until it returns
-// false. The slice must not be kept or changed.
-func (m *Metadata) Families(yield func(family string, variants []metadata.Metadata) bool) {
+// Families returns what senders say of one family, or of all when name is
+// empty. A family has several entries where senders disagree, the newest first.
+// The caller must not change the slices.
+func (m *Metadata) Families(name string) map[string][]metadata.Metadata {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	for f, v := range m.families {
-		if !yield(f, v) {
-			return
-		}
+	if name == "" {
+		return maps.Clone(m.families)
 	}
+	if v, ok := m.families[name]; ok {
+		return map[string][]metadata.Metadata{name: v}
+	}
+	return nil
 }
 
 // set remembers md for a family. The newest variant stands first.

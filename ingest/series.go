@@ -19,26 +19,29 @@ const (
 )
 
 // series is what ingest remembers of one series of the store: one cache line,
-// no pointers. All fields but owner belong to the batch that has claimed it.
+// no pointers. All fields but owner and pins belong to the batch that has claimed it.
 type series struct {
-	owner   atomic.Uint32 // token of the claiming batch; 0 is free
-	flags   seriesFlags
-	ref     storage.SeriesRef // 0: the store does not know it (any more)
-	lastT   int64             // newest sample's time; see hasLast
-	lastV   uint64            // its bits, if it is a float
-	writer  replicaID         // replica that sent it
-	cluster clusterID
+	owner    atomic.Uint32 // token of the claiming batch; 0 is free
+	flags    seriesFlags
+	wasFlags seriesFlags
+	ref      storage.SeriesRef // 0: the store does not know it (any more)
+	lastT    int64             // newest sample's time; see hasLast
+	lastV    uint64            // its bits, if it is a float
+	writer   replicaID         // replica that sent it
+	cluster  clusterID
 
-	// The state before the claiming batch, to return to when it cannot commit.
-	was struct {
-		lastT int64
-		lastV uint64
-	}
+	// pins counts what waits for the series and must find it under its number.
+	// Anybody may change it; sweeping spares a pinned series.
+	pins atomic.Int32
+
+	// With wasFlags, the state before the claiming batch, to return to when it
+	// cannot commit.
 	wasWriter replicaID
-	wasFlags  seriesFlags
+	wasT      int64
+	wasV      uint64
 }
 
-type seriesFlags uint32
+type seriesFlags uint16
 
 const (
 	hasLast       seriesFlags = 1 << iota // lastT and lastV are known
@@ -56,7 +59,7 @@ func (s *series) claim(token uint32) (ok, fresh bool) {
 	if !s.owner.CompareAndSwap(0, token) {
 		return false, false
 	}
-	s.was.lastT, s.was.lastV = s.lastT, s.lastV
+	s.wasT, s.wasV = s.lastT, s.lastV
 	s.wasWriter, s.wasFlags = s.writer, s.flags
 	return true, true
 }
@@ -64,7 +67,7 @@ func (s *series) claim(token uint32) (ok, fresh bool) {
 // release gives s back; undo returns it to the state at the claim.
 func (s *series) release(undo bool) {
 	if undo {
-		s.lastT, s.lastV = s.was.lastT, s.was.lastV
+		s.lastT, s.lastV = s.wasT, s.wasV
 		s.writer, s.flags = s.wasWriter, s.wasFlags
 	}
 	s.flags &^= appended

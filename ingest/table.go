@@ -25,7 +25,6 @@ type keyTable struct {
 
 	mu   sync.Mutex // inserts
 	used int
-	max  int
 }
 
 type keySlot struct {
@@ -37,18 +36,27 @@ type keySlot struct {
 // minKeySlots is the size of an empty table: 24 KiB.
 const minKeySlots = 1 << 10
 
-// newKeyTable returns a table that holds at most max keys.
-func newKeyTable(max int) *keyTable {
-	t := &keyTable{max: max}
-	t.reset(minKeySlots)
+func newKeyTable() *keyTable {
+	t := &keyTable{}
+	t.forget()
 	return t
 }
 
-func (t *keyTable) reset(n int) {
-	slots := make([]keySlot, n)
+// forget drops all keys.
+func (t *keyTable) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.start()
+}
+
+func (t *keyTable) start() {
+	slots := make([]keySlot, minKeySlots)
 	t.slots.Store(&slots)
 	t.used = 0
 }
+
+// get looks k up.
+func (t *keyTable) get(k key) (target, bool) { return find(*t.slots.Load(), k) }
 
 // find looks k up in slots, a snapshot of the table's array.
 func find(slots []keySlot, k key) (target, bool) {
@@ -65,9 +73,8 @@ func find(slots []keySlot, k key) (target, bool) {
 }
 
 // insert puts k in unless it is there, and returns what it leads to. When the
-// table is full, it starts over empty: keys are found again from the labels of
-// the next request, so the bound costs time and never data. flushed says so.
-func (t *keyTable) insert(k key, to target) (_ target, flushed bool) {
+// table holds max keys already (0: no bound), it starts over empty and says so.
+func (t *keyTable) insert(k key, to target, max int) (_ target, flushed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	slots := *t.slots.Load()
@@ -75,8 +82,8 @@ func (t *keyTable) insert(k key, to target) (_ target, flushed bool) {
 		return got, false
 	}
 	switch {
-	case t.used >= t.max:
-		t.reset(minKeySlots)
+	case max > 0 && t.used >= max:
+		t.start()
 		slots, flushed = *t.slots.Load(), true
 	case 3*(t.used+1) > 2*len(slots):
 		// Two thirds full: 2 probes for a hit on average, 36 to 72 bytes a key.

@@ -47,6 +47,32 @@ func TestDefaultConfigPrintsAndReadsBack(t *testing.T) {
 	}
 }
 
+// FuzzConfig looks for a file that makes a room's Validate panic, or that is
+// accepted and does not come back from its printed form.
+func FuzzConfig(f *testing.F) {
+	printed, err := conf.Print(DefaultConfig())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(printed))
+	f.Add("ingest: {relabel_configs: [{source_labels: [a], action: drop, regex: 'x.*'}], external_labels: {a: b}}")
+	f.Add("store: {retention: {time: 1y, size: 1TiB}, wal_compression: true}\nquery: {cors_origin: '('}")
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg := DefaultConfig()
+		if conf.Decode(strings.NewReader(text), &cfg) != nil {
+			return
+		}
+		printed, err := conf.Print(cfg)
+		if err != nil {
+			t.Fatalf("print what %q gave: %v", text, err)
+		}
+		back := DefaultConfig()
+		if err := conf.Decode(bytes.NewReader(printed), &back); err != nil {
+			t.Fatalf("%q prints as\n%s\nwhich is refused: %v", text, printed, err)
+		}
+	})
+}
+
 const configurationIntro = `# Configuration
 
 Generated from the Go structs by ` + "`make gen`" + `; edit the comments there.

@@ -2,10 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+
+	"github.com/weir-dev/weir/ingest"
+	"github.com/weir-dev/weir/internal/query"
+	"github.com/weir-dev/weir/internal/server"
+	"github.com/weir-dev/weir/internal/store"
 )
 
 func serveCommand() *cobra.Command {
@@ -13,7 +27,8 @@ func serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Runs the server until it is told to stop",
-		Long: `Runs the server until it gets SIGINT or SIGTERM.
+		Long: `Runs the server until it gets SIGINT or SIGTERM. SIGHUP reads the
+config file again.
 
 Without a config file it listens on 127.0.0.1:9480 and keeps its data
 in ./data. A file with faults is refused, and every fault is named.`,
@@ -25,7 +40,7 @@ in ./data. A file with faults is refused, and every fault is named.`,
 			if err != nil {
 				return err
 			}
-			return serve(c.Context(), cfg, newLogger(cfg.Log, c.ErrOrStderr()))
+			return serve(c.Context(), cfg, file, newLogger(cfg.Log, c.ErrOrStderr()))
 		},
 	}
 	c.Flags().StringVar(&file, "config.file", "", "read settings from this YAML `file`; empty for the defaults")
@@ -40,9 +55,87 @@ func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// serve runs the rooms until ctx ends.
-func serve(ctx context.Context, _ Config, log *slog.Logger) error {
-	log.Info("weir started", "version", version())
-	<-ctx.Done()
-	return nil
+// serve runs the rooms until ctx ends or one of them fails:
+//
+//	remote_write, OTLP ──> ingest ──> store <── query <── PromQL, Grafana
+//	                          └── limits ──┘
+//	server: the port they all share; self scrape: Weir as its own sender
+//
+// Resources are opened top-down and closed bottom-up, after all actors are gone.
+func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+
+	limits := ingest.NewLimits(cfg.Ingest.Limits, cfg.Ingest.HA.ClusterLabel)
+	st, err := store.New(cfg.Store, limits, log, reg)
+	if err != nil {
+		return fmt.Errorf("open store %s: %w", cfg.Store.Dir, err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+
+	in, err := ingest.New(cfg.Ingest, st, limits, log, reg)
+	if err != nil {
+		return fmt.Errorf("make ingest: %w", err)
+	}
+	live := newLiveConfig(file, cfg, log)
+	q, err := query.New(cfg.Query, queryDeps(cfg, live, st, in, log, reg))
+	if err != nil {
+		return fmt.Errorf("make query: %w", err)
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	live.apply = func(next Config) error {
+		if err := errors.Join(st.Apply(next.Store), q.Apply(next.Query)); err != nil {
+			return err
+		}
+		in.Apply(next.Ingest)
+		return nil
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/write", in.WriteHandler())
+	mux.Handle("GET /api/v1/status/ledger", in.LedgerHandler())
+	q.Register(mux)
+	srv, err := server.New(cfg.Server, server.Deps{
+		Handler: mux, Doors: doors(), Ready: st.Ready, Reload: live.reload,
+		Gatherer: reg, Registerer: reg, Log: log,
+	})
+	if err != nil {
+		return fmt.Errorf("make server: %w", err)
+	}
+	if err := srv.Open(); err != nil {
+		return err
+	}
+	log.Info("weir started", "version", version(), "address", srv.Addr().String(),
+		"data", cfg.Store.Dir, "write", "http://"+srv.Addr().String()+"/api/v1/write")
+
+	var g run.Group
+	actor(&g, ctx, func(ctx context.Context) error { return reloadOnHangup(ctx, live, log) })
+	actor(&g, ctx, st.Run)
+	actor(&g, ctx, in.Run)
+	actor(&g, ctx, srv.Run)
+	return g.Run()
+}
+
+// actor adds f to g: its context ends as soon as any actor of g has returned.
+func actor(g *run.Group, ctx context.Context, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(ctx)
+	g.Add(func() error { return f(ctx) }, func(error) { cancel() })
+}
+
+// reloadOnHangup reloads the configuration whenever SIGHUP comes, until ctx ends.
+func reloadOnHangup(ctx context.Context, live *liveConfig, log *slog.Logger) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+			if err := live.reload(); err != nil {
+				log.Error("configuration not reloaded, the old one stays", "err", err)
+			}
+		}
+	}
 }

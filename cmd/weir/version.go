@@ -24,25 +24,40 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version returns one line: "weir v0.1.0 (commit 1a2b3c4d5e6f, go1.26.0, linux/amd64)".
-func version() string {
-	name, commit, changed := release, "unknown", ""
+// build is what the binary knows of its making.
+type build struct {
+	version, commit string
+	changed         bool // the work tree had changes
+}
+
+func readBuild() build {
+	b := build{version: release, commit: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if name == "" {
-			name = info.Main.Version
+		if b.version == "" {
+			b.version = info.Main.Version
 		}
 		for _, s := range info.Settings {
 			switch {
 			case s.Key == "vcs.revision":
-				commit = s.Value[:min(12, len(s.Value))]
+				b.commit = s.Value[:min(12, len(s.Value))]
 			case s.Key == "vcs.modified" && s.Value == "true":
-				changed = " with changes"
+				b.changed = true
 			}
 		}
 	}
-	if name == "" {
-		name = "(devel)"
+	if b.version == "" {
+		b.version = "(devel)"
+	}
+	return b
+}
+
+// version returns one line: "weir v0.1.0 (commit 1a2b3c4d5e6f, go1.26.0, linux/amd64)".
+func version() string {
+	b := readBuild()
+	changed := ""
+	if b.changed {
+		changed = " with changes"
 	}
 	return fmt.Sprintf("weir %s (commit %s%s, %s, %s/%s)",
-		name, commit, changed, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		b.version, b.commit, changed, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -135,7 +135,7 @@ func TestDecodeGood(t *testing.T) {
 		})},
 		"map replaces": {"labels: {x: y}", merged(func(c *sample) { c.Labels = map[string]string{"x": "y"} })},
 		"null empties a list and a map": {"peers: ~\nlabels: ~", merged(func(c *sample) {
-			c.Peers, c.Labels = nil, map[string]string{}
+			c.Peers, c.Labels = nil, nil
 		})},
 		"pointer": {"optional: {max_series: 2}", merged(func(c *sample) { c.Optional = &limits{MaxSeries: 2} })},
 		"inline":  {"region: eu", merged(func(c *sample) { c.Region = "eu" })},

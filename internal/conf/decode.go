@@ -211,20 +211,22 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, line int, nul
 
 // dictionary replaces v by the pairs of a mapping with free keys.
 func (d *decoder) dictionary(n *yaml.Node, v reflect.Value, path string, line int, null bool) {
-	fresh := reflect.MakeMap(v.Type())
-	if !null {
-		d.pairs(n, v.Type(), path, line, func(key, value *yaml.Node) {
-			k := reflect.New(v.Type().Key()).Elem()
-			if k.Kind() != reflect.String {
-				d.faults.add(fault{path: path, line: key.Line, text: "keys of type " + k.Type().String() + " cannot be read"})
-				return
-			}
-			k.SetString(key.Value)
-			e := reflect.New(v.Type().Elem()).Elem()
-			d.value(value, e, join(path, key.Value))
-			fresh.SetMapIndex(k, e)
-		})
+	if null {
+		v.SetZero()
+		return
 	}
+	fresh := reflect.MakeMap(v.Type())
+	d.pairs(n, v.Type(), path, line, func(key, value *yaml.Node) {
+		k := reflect.New(v.Type().Key()).Elem()
+		if k.Kind() != reflect.String {
+			d.faults.add(fault{path: path, line: key.Line, text: "keys of type " + k.Type().String() + " cannot be read"})
+			return
+		}
+		k.SetString(key.Value)
+		e := reflect.New(v.Type().Elem()).Elem()
+		d.value(value, e, join(path, key.Value))
+		fresh.SetMapIndex(k, e)
+	})
 	v.Set(fresh)
 }
 

@@ -77,7 +77,7 @@ func freeBytes(dir string) (int64, error) {
 func (s *Store) watchDisk(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	refusing := false
+	told := "" // the last reason logged
 	for {
 		select {
 		case <-ctx.Done():
@@ -89,11 +89,12 @@ func (s *Store) watchDisk(ctx context.Context) {
 			err = s.mend(ctx)
 		}
 		switch {
-		case err != nil && !refusing:
-			s.log.Error("writes refused", "reason", err)
-		case err == nil && refusing:
+		case err == nil && told != "":
+			told = ""
 			s.log.Info("writes accepted again", "free", conf.Bytes(s.guard.free.Load()))
+		case err != nil && (told == "" || s.wal.broken() != nil && err.Error() != told):
+			told = err.Error()
+			s.log.Error("writes refused", "reason", err)
 		}
-		refusing = err != nil
 	}
 }

@@ -171,6 +171,12 @@ func runtimeConfig(c *Config) *promconfig.Config {
 	}}
 }
 
+// chunkSegment is the size of a block's chunk files. The TSDB reserves that much of
+// the disk before it writes the first chunk of a block, so it bounds the free space
+// without which nothing can be compacted, hence nothing freed: a quarter of the
+// default store.min_free_disk, where Prometheus' 512 MiB would be twice as much.
+const chunkSegment = 64 << 20
+
 func (s *Store) options(c *Config) *tsdb.Options {
 	o := tsdb.DefaultOptions()
 	o.RetentionDuration = c.Retention.Time.Std().Milliseconds()
@@ -180,6 +186,7 @@ func (s *Store) options(c *Config) *tsdb.Options {
 	o.OutOfOrderTimeWindow = c.OutOfOrderWindow.Std().Milliseconds()
 	o.EnableExemplarStorage = c.Exemplars.Max > 0
 	o.MaxExemplars = c.Exemplars.Max
+	o.MaxBlockChunkSegmentSize = chunkSegment
 	o.WALCompression = c.WALCompression.tsdb()
 	o.WALReplayConcurrency = c.ReplayConcurrency
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnShutdown

@@ -37,7 +37,7 @@ func config(dir string) store.Config {
 // test's end closes it.
 func open(t testing.TB, cfg store.Config, hooks tsdb.SeriesLifecycleCallback) (*store.Store, func()) {
 	t.Helper()
-	s, err := store.New(cfg, hooks, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	s, err := store.New(cfg, hooks, slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,291 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/weir-dev/weir/internal/conf"
+	"github.com/weir-dev/weir/internal/store"
+	"github.com/weir-dev/weir/internal/store/storetest"
+)
+
+// smallDisk mounts a file system of the given size on dir, or on a new directory,
+// and returns where.
+func smallDisk(t *testing.T, size int, dir string) string {
+	t.Helper()
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Skipf("a small file system to fill cannot be mounted, which takes root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+// fill takes all space but about leave bytes, until the returned function frees it.
+func fill(t *testing.T, dir string, leave int64) (free func()) {
+	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, max(int64(fs.Bavail)*fs.Bsize-leave, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func isRetryable(err error) bool {
+	var r interface{ Retryable() bool }
+	return errors.As(err, &r) && r.Retryable()
+}
+
+func TestDiskGuard(t *testing.T) {
+	disk := smallDisk(t, 16<<20, "")
+	cfg := config(filepath.Join(disk, "data"))
+	cfg.MinFreeDisk = 4 << 20
+	s, _ := open(t, cfg, nil)
+	ls := labels.FromStrings("a", "1")
+	add(t, s, ls, storetest.Base, 1, 2)
+	write := func() error {
+		app := s.AppenderV2(context.Background())
+		_, err := app.Append(0, ls, 0, storetest.Base+5000, 3, nil, nil, storage.AOptions{})
+		return errors.Join(err, app.Commit())
+	}
+
+	free := fill(t, disk, 3<<20)
+	time.Sleep(100 * time.Millisecond) // the guard's measurement may be that old
+	err := write()
+	if !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) || !strings.Contains(err.Error(), "store.min_free_disk") {
+		t.Errorf("on a full disk: got error %v", err)
+	}
+	if got := storetest.Read(t, s, ls); len(got) != 2 {
+		t.Errorf("on a full disk: read %v", got)
+	}
+	free()
+	time.Sleep(100 * time.Millisecond)
+	if err := write(); err != nil {
+		t.Errorf("with space again: %v", err)
+	}
+	cfg.MinFreeDisk = conf.Bytes(1 << 40)
+	if err := s.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(); !errors.Is(err, store.ErrDiskFull) {
+		t.Errorf("after the bound was raised: got error %v", err)
+	}
+}
+
+// TestDiskFull lets the disk itself refuse, in the middle of records, and looks for
+// every acknowledged sample in what a kill would leave behind.
+func TestDiskFull(t *testing.T) {
+	disk := smallDisk(t, 192<<20, "") // mending writes blocks, which reserve 64 MiB a file
+	cfg := config(filepath.Join(disk, "data"))
+	s, closing := open(t, cfg, nil)
+	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewSource(7)), acked: map[string][]storetest.Sample{}}
+	for round := range 4 {
+		free := fill(t, disk, int64(w.rnd.Intn(200<<10)))
+		failed := 0
+		for failed < 3 {
+			if err := w.write(1+w.rnd.Intn(3000), w.rnd.Intn(50)); err != nil {
+				failed++
+				if !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) {
+					t.Fatalf("round %d: got error %v", round, err)
+				}
+			}
+		}
+		if len(storetest.Read(t, s, w.series("known"))) == 0 {
+			t.Fatal("a full disk stopped queries")
+		}
+		free()
+		w.recover(func() error { return w.write(0, 1) })
+		w.check(s, "running")
+		w.checkKilled(cfg)
+	}
+	closing()
+	s, _ = open(t, cfg, nil)
+	w.check(s, "reopened")
+}
+
+// TestOutOfOrderLogFull has only the out-of-order log refuse, which the TSDB tells
+// nobody but its log.
+func TestOutOfOrderLogFull(t *testing.T) {
+	cfg := config(t.TempDir())
+	wbl := filepath.Join(cfg.Dir, "wbl")
+	if err := os.Mkdir(wbl, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	smallDisk(t, 1<<20, wbl)
+	s, closing := open(t, cfg, nil)
+	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewSource(7)), acked: map[string][]storetest.Sample{}}
+	at := storetest.Base + 1_000_000
+	late := func() error { // a record of several pages, to be torn
+		batch := map[string]storetest.Sample{}
+		for i := range 5000 {
+			batch[fmt.Sprint(i)] = storetest.Sample{T: at, V: w.rnd.Float64()}
+		}
+		at--
+		return w.send(batch)
+	}
+	if err := late(); err != nil { // in order
+		t.Fatal(err)
+	}
+	free := fill(t, wbl, 200<<10)
+	var err error
+	for i := 0; i < 10_000 && err == nil; i++ {
+		err = late()
+	}
+	if !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) {
+		t.Fatalf("got error %v", err)
+	}
+	w.check(s, "full")
+	free()
+	w.recover(late)
+	w.check(s, "running")
+	w.checkKilled(cfg)
+	closing()
+	s, _ = open(t, cfg, nil)
+	w.check(s, "reopened")
+}
+
+// fullDiskWriter remembers what was acknowledged.
+type fullDiskWriter struct {
+	t       *testing.T
+	s       *store.Store
+	rnd     *rand.Rand
+	n       int // series made
+	at      int64
+	acked   map[string][]storetest.Sample
+	refused []map[string]storetest.Sample
+}
+
+func (*fullDiskWriter) series(n string) labels.Labels {
+	return labels.FromStrings(labels.MetricName, "m", "n", n, "padding", strings.Repeat(n, 4))
+}
+
+// write commits samples of fresh series and late ones of an old series.
+func (w *fullDiskWriter) write(fresh, late int) error {
+	w.at++
+	now := storetest.Base + w.at*1000
+	batch := map[string]storetest.Sample{"known": {T: now, V: float64(w.at)}, "late": {T: now, V: float64(w.at)}}
+	for range fresh {
+		w.n++
+		batch[fmt.Sprint("fresh", w.n)] = storetest.Sample{T: now, V: w.rnd.Float64()}
+	}
+	err := w.send(batch)
+	if err == nil && late > 0 { // one sample a commit: the out-of-order log fails alone, too
+		err = w.send(map[string]storetest.Sample{"late": {T: now - 1 - int64(w.rnd.Intn(900)), V: w.rnd.Float64()}})
+	}
+	return err
+}
+
+func (w *fullDiskWriter) send(batch map[string]storetest.Sample) error {
+	app := w.s.AppenderV2(context.Background())
+	for n, x := range batch {
+		if _, err := app.Append(0, w.series(n), 0, x.T, x.V, nil, nil, storage.AOptions{}); err != nil {
+			w.refused = append(w.refused, batch)
+			return errors.Join(err, app.Rollback())
+		}
+	}
+	if err := app.Commit(); err != nil {
+		w.refused = append(w.refused, batch)
+		return err
+	}
+	for n, x := range batch {
+		w.acked[n] = append(w.acked[n], x)
+	}
+	return nil
+}
+
+// recover waits until try succeeds, then sends again what was refused.
+func (w *fullDiskWriter) recover(try func() error) {
+	w.t.Helper()
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err := try()
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 10*time.Second {
+			w.t.Fatalf("no recovery: %v", err)
+		}
+	}
+	for _, batch := range w.refused {
+		if err := w.send(batch); err != nil {
+			w.t.Fatalf("send again: %v", err)
+		}
+	}
+	w.refused = nil
+}
+
+func (w *fullDiskWriter) check(s *store.Store, when string) {
+	w.t.Helper()
+	q, err := s.Querier(0, 1<<62)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer q.Close()
+	got := map[string]map[int64]float64{}
+	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "m"))
+	for set.Next() {
+		n := set.At().Labels().Get("n")
+		got[n] = map[int64]float64{}
+		it := set.At().Iterator(nil)
+		for it.Next() != 0 {
+			t, v := it.At()
+			got[n][t] = v
+		}
+	}
+	lost, of := 0, 0
+	for n, samples := range w.acked {
+		for _, x := range samples {
+			of++
+			if v, ok := got[n][x.T]; !ok || v != x.V {
+				if lost++; lost < 5 {
+					w.t.Errorf("%s: %s of %s: got %g, found %v", when, x, n, v, ok)
+				}
+			}
+		}
+	}
+	if lost > 0 {
+		w.t.Fatalf("%s: %d of %d acknowledged samples lost", when, lost, of)
+	}
+}
+
+func (w *fullDiskWriter) checkKilled(cfg store.Config) {
+	w.t.Helper()
+	copied := w.t.TempDir()
+	if err := os.CopyFS(copied, os.DirFS(cfg.Dir)); err != nil {
+		w.t.Fatal(err)
+	}
+	os.Remove(filepath.Join(copied, "lock"))
+	cfg.Dir = copied
+	s, closing := open(w.t, cfg, nil)
+	w.check(s, "killed")
+	closing()
+}
