@@ -160,7 +160,7 @@ func (f *federation) newest(ctx context.Context, selectors [][]*labels.Matcher) 
 		if err := it.Err(); err != nil {
 			return nil, done, fmt.Errorf("read series %s: %w", series.Labels(), err)
 		}
-		if !ok || false || s.h != nil && value.IsStaleNaN(s.h.Sum) {
+		if !ok || value.IsStaleNaN(s.v) || s.h != nil && value.IsStaleNaN(s.h.Sum) {
 			continue
 		}
 		if len(samples) == f.maxSamples {

@@ -12,7 +12,7 @@ import (
 type Config struct {
 	// Address of the main port, host:port; port 0 takes a free one. Restart.
 	Listen string `yaml:"listen"`
-	// Exporter-toolkit file with TLS, client certificates and basic auth, for the main and the admin port; empty means plain HTTP without authentication. Restart; its content is read again by itself.
+	// Exporter-toolkit file with TLS, client certificates and basic auth, for the main and the admin port; empty means plain HTTP without authentication. Its content is read again by itself, its name is not. Restart.
 	WebConfigFile string `yaml:"web_config_file"`
 	// Address of the admin port with profiles and metrics, host:port; empty means none. Restart.
 	AdminListen string `yaml:"admin_listen"`

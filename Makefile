@@ -1,0 +1,89 @@
+# The cache holds what is built once and is no part of the checkout: the linter
+# and the real servers that tests and benchmarks compare with.
+WEIR_CACHE ?= $(HOME)/.cache/weir
+export WEIR_CACHE
+
+GO       ?= go
+ROUNDS   ?= 50
+FUZZTIME ?= 30s
+RELEASE  := $(shell git describe --tags --exact-match 2>/dev/null)
+
+LINT_VERSION := v2.15.0
+LINT         := $(WEIR_CACHE)/tools/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+# What `make gen` writes.
+GENERATED := docs/configuration.md $(wildcard docs/metrics.md)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Run
+
+.PHONY: run
+run: build ## build and serve on 127.0.0.1:9480 with the defaults, data in ./data
+	./bin/weir serve
+
+.PHONY: demo
+demo: build peers ## run Weir with a pair of real Prometheus servers and an OTel program; Ctrl-C ends all
+	WEIR_BIN=$(CURDIR)/bin/weir WEIR_PEERS="$$(scripts/peers.sh --dir)" $(GO) run ./internal/testkit/demo
+
+##@ Test
+
+.PHONY: test
+test: ## vet and run every test that takes seconds; needs nothing but Go
+	$(GO) vet ./...
+	$(GO) test ./...
+
+.PHONY: race
+race: ## run the tests under the race detector
+	scripts/setup.sh gcc=gcc
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: $(LINT) ## run golangci-lint; .golangci.yml gives the reason of each rule
+	$(LINT) run ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZTIME (30s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: chaos
+chaos: build ## kill -9 a writing server ROUNDS (50) times and count what was acknowledged
+	scripts/named.sh '^TestChaos' ./cmd/weir
+	WEIR_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestChaos' ./cmd/weir
+
+.PHONY: e2e
+e2e: build peers ## run the tests against real Prometheus servers
+	scripts/named.sh '^TestE2E' ./cmd/weir
+	WEIR_PEERS="$$(scripts/peers.sh --dir)" $(GO) test -count=1 -timeout 20m -run '^TestE2E' ./cmd/weir
+
+.PHONY: bench
+bench: build peers ## measure Weir beside real Prometheus; BENCHFLAGS adds flags
+	$(GO) build -o bin/bench ./bench
+	./bin/bench -weir bin/weir -prometheus "$$(scripts/peers.sh --dir)/prometheus" $(BENCHFLAGS)
+
+##@ Code
+
+.PHONY: build
+build: ## build bin/weir
+	$(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/weir ./cmd/weir
+
+.PHONY: gen
+gen: ## write the generated pages anew
+	$(GO) generate ./...
+
+.PHONY: check
+check: gen ## fail when a generated page is stale
+	git diff --exit-code -- $(GENERATED)
+
+.PHONY: peers
+peers: ## build the real Prometheus and promtool, once, into the cache
+	scripts/peers.sh
+
+$(LINT):
+	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
