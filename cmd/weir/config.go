@@ -24,6 +24,8 @@ type Config struct {
 	Store store.Config `yaml:"store"`
 	// Query bounds what one query may cost.
 	Query query.Config `yaml:"query"`
+	// SelfScrape says how often Weir stores its own metrics.
+	SelfScrape SelfScrapeConfig `yaml:"self_scrape"`
 }
 
 // DefaultConfig is what `weir serve` runs on without a file.
@@ -34,6 +36,8 @@ func DefaultConfig() Config {
 		Ingest: ingest.DefaultConfig(),
 		Store:  store.DefaultConfig(),
 		Query:  query.DefaultConfig(),
+
+		SelfScrape: DefaultSelfScrapeConfig(),
 	}
 }
 
@@ -44,6 +48,7 @@ func (c *Config) Validate(f *conf.Faults) {
 	c.Ingest.Validate(f.At("ingest"))
 	c.Store.Validate(f.At("store"))
 	c.Query.Validate(f.At("query"))
+	c.SelfScrape.Validate(f.At("self_scrape"))
 }
 
 // loadConfig returns the defaults, changed by the file at path unless path is "".

@@ -109,18 +109,31 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	log.Info("weir started", "version", version(), "address", srv.Addr().String(),
 		"data", cfg.Store.Dir, "write", "http://"+srv.Addr().String()+"/api/v1/write")
 
+	// The port drains before the rooms behind it end.
+	rooms, endRooms := context.WithCancel(context.WithoutCancel(ctx))
+	defer endRooms()
 	var g run.Group
-	actor(&g, ctx, func(ctx context.Context) error { return reloadOnHangup(ctx, live, log) })
-	actor(&g, ctx, st.Run)
-	actor(&g, ctx, in.Run)
-	actor(&g, ctx, srv.Run)
+	port, closePort := context.WithCancel(ctx)
+	g.Add(func() error { defer endRooms(); return srv.Run(port) }, func(error) { closePort() })
+	room(&g, rooms, st.Run)
+	room(&g, rooms, in.Run)
+	if cfg.SelfScrape.Interval > 0 {
+		self, err := newSelfScrape(cfg.SelfScrape, selfScrapeDeps{
+			gatherer: reg, store: st, ready: st.Ready, instance: srv.Addr().String(), registerer: reg, log: log,
+		})
+		if err != nil {
+			return err
+		}
+		room(&g, rooms, self.Run)
+	}
+	room(&g, rooms, func(ctx context.Context) error { return reloadOnHangup(ctx, live, log) })
 	return g.Run()
 }
 
-// actor adds f to g: its context ends as soon as any actor of g has returned.
-func actor(g *run.Group, ctx context.Context, f func(context.Context) error) {
-	ctx, cancel := context.WithCancel(ctx)
-	g.Add(func() error { return f(ctx) }, func(error) { cancel() })
+// room adds f to g. It ends when ctx does; the group tells only the port to end,
+// and the port the rooms.
+func room(g *run.Group, ctx context.Context, f func(context.Context) error) {
+	g.Add(func() error { return f(ctx) }, func(error) {})
 }
 
 // reloadOnHangup reloads the configuration whenever SIGHUP comes, until ctx ends.

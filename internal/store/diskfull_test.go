@@ -123,6 +123,7 @@ func TestDiskFull(t *testing.T) {
 		if len(storetest.Read(t, s, w.series("known"))) == 0 {
 			t.Fatal("a full disk stopped queries")
 		}
+		w.checkKilled(cfg) // before it is mended
 		free()
 		w.recover(func() error { return w.write(0, 1) })
 		w.check(s, "running")
@@ -141,7 +142,7 @@ func TestOutOfOrderLogFull(t *testing.T) {
 	if err := os.Mkdir(wbl, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	smallDisk(t, 1<<20, wbl)
+	smallDisk(t, 64<<20, wbl)
 	s, closing := open(t, cfg, nil)
 	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewSource(7)), acked: map[string][]storetest.Sample{}}
 	at := storetest.Base + 1_000_000

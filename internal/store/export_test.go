@@ -5,4 +5,6 @@ import "github.com/prometheus/prometheus/tsdb"
 // DB lets tests force what the TSDB does in its own time.
 func (s *Store) DB() *tsdb.DB { return s.db.Load() }
 
-var CloseTears = closeTears
+// SetStripes is for tests that open many stores, which takes 50 ms with the stripes
+// of a large one. It is called before Run.
+func (s *Store) SetStripes(n int) { s.stripes = n }

@@ -46,7 +46,6 @@ type walHealth struct {
 
 	mu      sync.Mutex
 	orphans []storage.SeriesRef // series whose records may be missing
-	first   int                 // first WAL segment that may be torn
 	wbl     bool                // the out-of-order log failed too
 }
 
@@ -209,7 +208,7 @@ func (s *Store) mendLogs(ctx context.Context, db *tsdb.DB) error {
 		return fmt.Errorf("list segments: %w", err)
 	}
 	for i := first; i >= 0 && i <= last; i++ {
-		n, err := closeTears(wlog.SegmentName(dir, i))
+		n, err := closeTears(wlog.SegmentName(dir, i), false)
 		if err != nil {
 			return fmt.Errorf("segment %d: %w", i, err)
 		}

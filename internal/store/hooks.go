@@ -29,7 +29,7 @@ func (h *gatedHooks) PostCreation(ls labels.Labels) {
 	}
 }
 
-// PostDeletion is called by the TSDB once for each of its 16384 stripes, mostly
+// PostDeletion is called by the TSDB once for each of its stripes, mostly
 // with an empty map, which is kept from the next.
 func (h *gatedHooks) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 	if h.next != nil && len(gone) > 0 {

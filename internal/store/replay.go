@@ -3,34 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
-	"os"
-	"runtime/debug"
-	"strconv"
 	"time"
 )
 
-const (
-	// replayLogInterval is often enough to see that a start is alive, and rare
-	// enough for a log.
-	replayLogInterval = 3 * time.Second
-	// replayGC is the heap growth, in percent, between collections while the WAL
-	// is replayed. See the figures in the package's replay test.
-	replayGC = 50
-)
-
-// calmGC has memory collected more often during replay, whose garbage would
-// otherwise set the process's peak. The returned function restores the setting and
-// gives what is free back to the system.
-func calmGC() (restore func()) {
-	before := debug.SetGCPercent(replayGC)
-	if before >= 0 && before < replayGC { // the operator asked for less
-		debug.SetGCPercent(before)
-	}
-	return func() {
-		debug.SetGCPercent(before)
-		debug.FreeOSMemory()
-	}
-}
+// replayLogInterval is often enough to see that a start is alive, and rare enough
+// for a log.
+const replayLogInterval = 3 * time.Second
 
 // watchReplay logs the progress of replay until the returned function is called.
 func (s *Store) watchReplay(ctx context.Context) (done func()) {
@@ -52,28 +30,19 @@ func (s *Store) watchReplay(ctx context.Context) (done func()) {
 	return func() { cancel(); <-stopped }
 }
 
-// replayText names the segment being read. The TSDB counts the segments it has
-// read, the checkpoint as the first of them.
 func (s *Store) replayText() string {
 	st := s.stats.Head.WALReplayStatus.GetWALReplayStatus()
-	total := st.Max - st.Min + 1
-	if st.Max == 0 && st.Min == 0 && st.Current == 0 && !s.hasWAL() {
-		return "opening the database"
-	}
-	read := st.Current - st.Min
-	return fmt.Sprintf("replaying WAL: segment %d of %d (%d%%)", min(read+1, total), total, 100*read/total)
+	return progress(st.Min, st.Max, st.Current)
 }
 
-// hasWAL tells a new database from one whose only segment is number 0.
-func (s *Store) hasWAL() bool {
-	files, err := os.ReadDir(s.cfg.Load().Dir + "/wal")
-	if err != nil {
-		return false
+// progress puts the TSDB's count into words: the first and the last segment to be
+// read, and the last one read, or the first as long as none is. The checkpoint
+// counts as the segment it ends with; the out-of-order log is counted anew.
+func progress(first, last, read int) string {
+	if first == 0 && last == 0 {
+		return "opening the database"
 	}
-	for _, f := range files {
-		if _, err := strconv.Atoi(f.Name()); err == nil {
-			return true
-		}
-	}
-	return false
+	total := last - first + 1
+	done := min(max(read-first, 0), total)
+	return fmt.Sprintf("replaying WAL: segment %d of %d (%d%%)", min(done+1, total), total, 100*done/total)
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +17,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 )
 
 // Store is the local database. Its life is New, Run, Close, in that order; all
@@ -29,6 +34,7 @@ type Store struct {
 	hooks   *gatedHooks
 	metrics *metrics
 	stats   *tsdb.DBStats
+	stripes int // the constant, but for tests that open many stores
 
 	guard guard
 	wal   walHealth
@@ -36,10 +42,16 @@ type Store struct {
 	lookups lookups
 
 	db     atomic.Pointer[tsdb.DB] // nil until ready and after Close
+	lock   *tsdbutil.DirLocker     // held while db is set
 	mu     sync.Mutex              // held by opening, Apply and Close
 	opened bool
 	closed bool
 }
+
+var (
+	_ storage.Storage           = (*Store)(nil)
+	_ storage.ExemplarQueryable = (*Store)(nil)
+)
 
 // New checks cfg and prepares a store; the directory is not touched. hooks may be
 // nil. Its PreCreation is asked only about series that arrive, never about those
@@ -49,7 +61,7 @@ func New(cfg Config, hooks tsdb.SeriesLifecycleCallback, log *slog.Logger, reg p
 	if log == nil {
 		return nil, errors.New("new store: no logger given")
 	}
-	s := &Store{log: log, reg: reg, stats: tsdb.NewDBStats(), hooks: &gatedHooks{next: hooks}}
+	s := &Store{log: log, reg: reg, stripes: stripes, stats: tsdb.NewDBStats(), hooks: &gatedHooks{next: hooks}}
 	s.cfg.Store(&cfg)
 	s.metrics = newMetrics(s, reg)
 	s.wal.log = log
@@ -81,11 +93,7 @@ func (s *Store) open(ctx context.Context) error {
 		return fmt.Errorf("open store (store.dir: %s): %w", cfg.Dir, err)
 	}
 	began := time.Now()
-	done := s.watchReplay(ctx)
-	calm := calmGC()
-	db, err := tsdb.Open(cfg.Dir, s.log, s.wal.capture(s.reg), s.options(cfg), s.stats)
-	calm()
-	done()
+	db, lock, err := s.replay(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("open store (store.dir: %s): %w", cfg.Dir, err)
 	}
@@ -93,14 +101,41 @@ func (s *Store) open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return db.Close()
+		return errors.Join(db.Close(), lock.Release())
 	}
+	s.lock = lock
 	s.hooks.ready.Store(true)
 	s.guard.check(cfg, true)
 	s.metrics.replaySeconds.Set(time.Since(began).Seconds())
 	s.db.Store(db)
 	s.log.Info("store ready", "dir", cfg.Dir, "series", db.Head().NumSeries(), "blocks", len(db.Blocks()), "replay", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// replay opens the TSDB. The lock is ours rather than its own, so that it is held
+// while torn logs are mended, before the TSDB sees them.
+func (s *Store) replay(ctx context.Context, cfg *Config) (_ *tsdb.DB, _ *tsdbutil.DirLocker, err error) {
+	lock, err := tsdbutil.NewDirLocker(cfg.Dir, "tsdb", s.log, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := lock.Lock(); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Release())
+		}
+	}()
+	for _, log := range []string{"wal", wlog.WblDirName} {
+		if err := s.closeKilledTears(filepath.Join(cfg.Dir, log)); err != nil {
+			return nil, nil, err
+		}
+	}
+	defer s.watchReplay(ctx)()
+	db, err := tsdb.Open(cfg.Dir, s.log, s.wal.capture(s.reg), s.options(cfg), s.stats)
+	debug.FreeOSMemory() // what replay left: 140 of 1105 MiB at 1M series
+	return db, lock, err
 }
 
 // Close writes what is in flight and closes the database. Appenders and queriers
@@ -114,7 +149,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.hooks.ready.Store(false)
-	if err := db.Close(); err != nil {
+	if err := errors.Join(db.Close(), s.lock.Release()); err != nil {
 		return fmt.Errorf("close store (store.dir: %s): %w", s.cfg.Load().Dir, err)
 	}
 	return nil
@@ -171,6 +206,13 @@ func runtimeConfig(c *Config) *promconfig.Config {
 	}}
 }
 
+// stripes is the number of maps over which the head spreads its series, a power of
+// two. With 1M series, 20 samples each in requests of 2000 on 2 cores, 131072 took
+// 12 to 13 CPU-s to write and 12 to 14 to replay, where Prometheus' 16384 took 18 to
+// 20 both times: a map of 8 series is one probe. An empty stripe takes about 200
+// bytes, 25 MiB in all.
+const stripes = 1 << 17
+
 // chunkSegment is the size of a block's chunk files. The TSDB reserves that much of
 // the disk before it writes the first chunk of a block, so it bounds the free space
 // without which nothing can be compacted, hence nothing freed: a quarter of the
@@ -179,6 +221,7 @@ const chunkSegment = 64 << 20
 
 func (s *Store) options(c *Config) *tsdb.Options {
 	o := tsdb.DefaultOptions()
+	o.NoLockfile = true // see replay
 	o.RetentionDuration = c.Retention.Time.Std().Milliseconds()
 	o.MaxBytes = int64(c.Retention.Size)
 	o.MinBlockDuration = c.MinBlockDuration.Std().Milliseconds()
@@ -186,6 +229,7 @@ func (s *Store) options(c *Config) *tsdb.Options {
 	o.OutOfOrderTimeWindow = c.OutOfOrderWindow.Std().Milliseconds()
 	o.EnableExemplarStorage = c.Exemplars.Max > 0
 	o.MaxExemplars = c.Exemplars.Max
+	o.StripeSize = s.stripes
 	o.MaxBlockChunkSegmentSize = chunkSegment
 	o.WALCompression = c.WALCompression.tsdb()
 	o.WALReplayConcurrency = c.ReplayConcurrency

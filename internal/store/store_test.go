@@ -3,9 +3,11 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -37,9 +39,17 @@ func config(dir string) store.Config {
 // test's end closes it.
 func open(t testing.TB, cfg store.Config, hooks tsdb.SeriesLifecycleCallback) (*store.Store, func()) {
 	t.Helper()
-	s, err := store.New(cfg, hooks, slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	return openLogged(t, cfg, hooks, slog.New(slog.NewTextHandler(t.Output(), nil)))
+}
+
+func openLogged(t testing.TB, cfg store.Config, hooks tsdb.SeriesLifecycleCallback, log *slog.Logger) (*store.Store, func()) {
+	t.Helper()
+	s, err := store.New(cfg, hooks, log, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if os.Getenv("WEIR_REPLAY_CHILD") == "" { // what measures keeps its stripes
+		s.SetStripes(1 << 10)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -325,5 +335,35 @@ store.replay_concurrency: got -1, want 0 (all CPUs) or more`
 	good.Validate(&none)
 	if err := none.Err(); err != nil {
 		t.Errorf("defaults: %v", err)
+	}
+}
+
+// BenchmarkAppend shows what the store adds to the TSDB's own appender: requests of
+// 2000 samples by reference, and of one.
+func BenchmarkAppend(b *testing.B) {
+	s, _ := open(b, config(b.TempDir()), nil)
+	refs := make([]storage.SeriesRef, 2000)
+	for i := range refs {
+		refs[i] = add(b, s, labels.FromStrings(labels.MetricName, "m", "n", strconv.Itoa(i)), storetest.Base, 1)
+	}
+	at := storetest.Base
+	for name, st := range map[string]storage.AppendableV2{"store": s, "tsdb": s.DB()} {
+		for _, n := range []int{1, 2000} {
+			b.Run(fmt.Sprint(name, "/", n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					at++ // slowly, or the head is compacted meanwhile
+					app := st.AppenderV2(context.Background())
+					for _, ref := range refs[:n] {
+						if _, err := app.Append(ref, labels.EmptyLabels(), 0, at, float64(at), nil, nil, storage.AOptions{}); err != nil {
+							b.Fatal(err)
+						}
+					}
+					if err := app.Commit(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
