@@ -29,8 +29,9 @@ run: build ## build and serve on 127.0.0.1:9480 with the defaults, data in ./dat
 	./bin/weir serve
 
 .PHONY: demo
-demo: build peers ## run Weir with a pair of real Prometheus servers and an OTel program; Ctrl-C ends all
-	WEIR_BIN=$(CURDIR)/bin/weir WEIR_PEERS="$$(scripts/peers.sh --dir)" $(GO) run ./internal/testkit/demo
+demo: peers ## run Weir with a pair of real Prometheus servers and an OTel program; Ctrl-C ends all
+	$(GO) build -o bin/demo ./e2e/demo
+	./bin/demo -peers "$$(scripts/peers.sh --dir)"
 
 ##@ Test
 
@@ -53,14 +54,16 @@ fuzz: ## fuzz each target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: chaos
-chaos: build ## kill -9 a writing server ROUNDS (50) times and count what was acknowledged
-	scripts/named.sh '^TestChaos' ./cmd/weir
-	WEIR_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestChaos' ./cmd/weir
+chaos: ## kill -9 a writing server ROUNDS (50) times and count what was acknowledged
+	$(GO) vet -tags chaos ./e2e
+	scripts/named.sh '^TestChaos' -tags chaos ./e2e
+	WEIR_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -tags chaos -v -count=1 -timeout 60m -run '^TestChaos' ./e2e
 
 .PHONY: e2e
-e2e: build peers ## run the tests against real Prometheus servers
-	scripts/named.sh '^TestE2E' ./cmd/weir
-	WEIR_PEERS="$$(scripts/peers.sh --dir)" $(GO) test -count=1 -timeout 20m -run '^TestE2E' ./cmd/weir
+e2e: peers ## run the tests against real Prometheus servers
+	$(GO) vet -tags e2e ./e2e
+	scripts/named.sh '^TestE2E' -tags e2e ./e2e
+	WEIR_PEERS="$$(scripts/peers.sh --dir)" $(GO) test -tags e2e -v -count=1 -timeout 10m -run '^TestE2E' ./e2e
 
 .PHONY: bench
 bench: build peers ## measure Weir beside real Prometheus; BENCHFLAGS adds flags

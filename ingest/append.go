@@ -69,12 +69,18 @@ type writer struct {
 func (w *writer) write(ctx context.Context, b *batch) error {
 	w.gate.RLock()
 	defer w.gate.RUnlock()
+	// Who is elected must be known before series are recalled.
 	if ok, why := w.store.Ready(); !ok {
 		b.failed = fmt.Errorf("store is not ready: %s", why)
+	} else {
+		b.failed = w.openPairs(ctx)
+	}
+	if b.failed != nil {
 		b.say.add(unavailable, "", b.failed.Error())
 		b.refuseAll(unavailable)
 		return nil
 	}
+	w.limits.seal()
 	for b.token = w.tokens.Add(1); b.token == 0; b.token = w.tokens.Add(1) {
 	}
 	b.minT, b.maxT = w.bounds()
@@ -83,7 +89,10 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 	if err := w.resolveAll(app, b); err != nil {
 		return errors.Join(err, app.Rollback())
 	}
-	w.elect(b)
+	if w.elect(ctx, b); b.failed != nil {
+		b.failed = errors.Join(b.failed, app.Rollback())
+		return nil
+	}
 	w.round(app, b, nil)
 	for idle := 0; len(b.todo) > 0 && b.failed == nil; {
 		todo := slices.Clone(b.todo)
@@ -96,6 +105,9 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 		if b.failed = w.pause(ctx, &idle); b.failed != nil {
 			w.refuseRest(b)
 		}
+	}
+	if b.failed == nil {
+		w.settlePassed(ctx, b)
 	}
 	return nil
 }
@@ -240,6 +252,7 @@ func (w *writer) refuseSeries(b *batch, i int, err error) {
 		reason = l.reason
 	}
 	w.countSeries(b, i, 0, reason)
+	b.spoil(i)
 	b.say.add(reason, b.describe(i), err.Error())
 }
 
@@ -247,7 +260,7 @@ func (w *writer) refuseSeries(b *batch, i int, err error) {
 func (w *writer) appendSeries(app storage.AppenderV2, b *batch, i int) {
 	to := b.targets[i]
 	switch to.id {
-	case idFaulty:
+	case idFaulty, idHeld:
 		return
 	case idDropped:
 		w.countSeries(b, i, 0, dropped)
@@ -255,10 +268,6 @@ func (w *writer) appendSeries(app storage.AppenderV2, b *batch, i int) {
 	}
 	sr := &b.req.Series[i]
 	s := w.series.at(to.id)
-	if to.replica != 0 && !b.admits(to.replica) {
-		w.hold(b, i, to, s)
-		return
-	}
 	ok, first := s.claim(b.token)
 	if !ok {
 		b.todo = append(b.todo, uint32(i))
@@ -271,6 +280,9 @@ func (w *writer) appendSeries(app storage.AppenderV2, b *batch, i int) {
 		return
 	}
 	a := appending{w: w, app: app, b: b, i: i, s: s, id: to.id, by: to.replica, t: b.at(s.cluster)}
+	if b.proto == protoOTLP && b.isDelta(i) && !a.accumulate() {
+		return
+	}
 	if sr.Exemplars.Len() == 0 {
 		a.floats(b.req.Samples[sr.Samples.Lo:sr.Samples.Hi])
 		a.histograms(b.req.Histograms[sr.Histograms.Lo:sr.Histograms.Hi])
@@ -303,8 +315,11 @@ func (w *writer) wellFormed(b *batch, i int, s *series) bool {
 // labelsOf returns the final labels of series i for a store that does not know
 // it (any more).
 func (w *writer) labelsOf(b *batch, i int) labels.Labels {
-	if ls, ok := b.fresh[i]; ok {
-		return ls
+	if i < len(b.fresh) && !b.fresh[i].IsEmpty() {
+		return b.fresh[i]
+	}
+	if src, ok := b.src.(*heldSource); ok {
+		return src.final(i)
 	}
 	id, err := w.identify(b, i)
 	if err != nil {

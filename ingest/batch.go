@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -34,14 +35,14 @@ type batch struct {
 	src   source
 
 	token   uint32
-	targets []target              // one a series
-	fresh   map[int]labels.Labels // final labels of series that the store may not know
-	claimed []seriesID            // to be released at the end of the round
-	todo    []uint32              // series that the next round must try
-	log     []logged              // what this round has appended
-	index   map[sampleID]logged   // log by sample; nil until an old sample asks
-	indexed int                   // entries of log that index holds
-	verdict []verdict             // HA: one a replica met
+	targets []target            // one a series
+	fresh   []labels.Labels     // final labels of series that were looked at; empty if none was
+	claimed []seriesID          // to be released at the end of the round
+	todo    []uint32            // series that the next round must try
+	log     []logged            // what this round has appended
+	index   map[sampleID]logged // log by sample; nil until an old sample asks
+	indexed int                 // entries of log that index holds
+	verdict []verdict           // HA: one a replica met
 
 	tally  []tally
 	minT   int64
@@ -99,7 +100,7 @@ func (p *batchPool) get(proto protocol) *batch {
 
 func (p *batchPool) put(b *batch) {
 	b.reset()
-	if b.req.Size()+cap(b.keys)*16+cap(b.targets)*8+cap(b.symbols)*16 <= maxPooled {
+	if b.req.Size()+cap(b.keys)*16+cap(b.targets)*8+cap(b.symbols)*16+cap(b.fresh)*16 <= maxPooled {
 		p.Put(b)
 	}
 }
@@ -109,11 +110,20 @@ func (b *batch) reset() {
 	b.src = nil
 	b.keys, b.targets, b.claimed = b.keys[:0], b.targets[:0], b.claimed[:0]
 	b.todo, b.verdict, b.tally = b.todo[:0], b.verdict[:0], b.tally[:0]
-	b.fresh, b.failed = nil, nil
+	clear(b.fresh)
+	b.fresh, b.failed = b.fresh[:0], nil
 	b.resetRound()
 	b.say = complaint{}
 	clear(b.exemplars[:cap(b.exemplars)])
 	b.exemplars = b.exemplars[:0]
+}
+
+// keepLabels remembers the final labels of series i for its first append.
+func (b *batch) keepLabels(i int, ls labels.Labels) {
+	if len(b.fresh) == 0 {
+		b.fresh = slices.Grow(b.fresh, len(b.targets))[:len(b.targets)]
+	}
+	b.fresh[i] = ls
 }
 
 // resetRound forgets what the last round appended.

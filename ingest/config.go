@@ -15,10 +15,10 @@ type Config struct {
 	// Bytes of one remote_write body, compressed or not; a larger one is answered 413, or 400 when only its announced decoded length is larger. Prometheus' own receiver has 32MiB. Restart.
 	MaxRequestBytes conf.Bytes `yaml:"max_request_bytes"`
 
-	// Bytes that all remote_write requests in flight may hold, compressed and decoded together; above it requests are answered 503 with Retry-After. Restart.
+	// Bytes that all remote_write and OTLP requests in flight may hold, compressed and decoded together; above it requests are answered 503 with Retry-After. Restart.
 	MaxInFlightBytes conf.Bytes `yaml:"max_in_flight_bytes"`
 
-	// Remote_write requests handled at once; above it requests are answered 503 with Retry-After. Restart.
+	// Remote_write and OTLP requests handled at once; above it requests are answered 503 with Retry-After. Restart.
 	MaxInFlightRequests int `yaml:"max_in_flight_requests"`
 
 	// Labels given to every series that has no label of that name. Empty adds none. Reload.
@@ -32,6 +32,9 @@ type Config struct {
 
 	// Pairs of identical senders of which one is stored. Restart.
 	HA HAConfig `yaml:"ha"`
+
+	// OTLP metrics on listeners of their own. Restart.
+	OTLP OTLPConfig `yaml:"otlp"`
 }
 
 // LimitsConfig is the `ingest.limits` section. Zero means no limit.
@@ -72,6 +75,9 @@ type HAConfig struct {
 	// How far, in sample time, the elected replica may lie behind another before the other takes over. Restart.
 	FailoverAfter conf.Duration `yaml:"failover_after"`
 
+	// Directory of the journal that keeps samples of replicas not elected, and elections, over a restart. Empty is `ha` in the store's directory. Restart.
+	Dir string `yaml:"dir"`
+
 	// Bytes that samples of replicas not elected may occupy while they wait to be needed. When full, the oldest are settled early: dropped if the elected replica has passed them, stored if not. Restart.
 	HoldBytes conf.Bytes `yaml:"hold_bytes"`
 }
@@ -94,6 +100,7 @@ func DefaultConfig() Config {
 			FailoverAfter: conf.Duration(30 * time.Second),
 			HoldBytes:     256 << 20,
 		},
+		OTLP: defaultOTLPConfig(),
 	}
 }
 
@@ -122,6 +129,7 @@ func (c *Config) Validate(f *conf.Faults) {
 	}
 	c.Limits.validate(f.At("limits"))
 	c.HA.validate(f.At("ha"))
+	c.OTLP.validate(f.At("otlp"), c.MaxInFlightBytes)
 }
 
 func (c *LimitsConfig) validate(f *conf.Faults) {

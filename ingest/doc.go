@@ -12,8 +12,10 @@
 // Files stand in the order a sample meets them: remotewrite.go (HTTP), source.go
 // (labels as the protocol wrote them), batch.go, key.go and table.go (series
 // identity), series.go (what is remembered of a series), identity.go (labels,
-// relabelling, limits), append.go (rounds of append and commit), ha.go and
-// hold.go (high-availability pairs), ledger.go, metadata.go, config.go.
+// relabelling, limits), append.go (rounds of append and commit), ha.go,
+// hold.go, journal.go, restore.go and hastatus.go (high-availability pairs: who is
+// elected, what is held of the others, how it outlives a kill), ledger.go, metadata.go, config.go.
+// OTLP joins at batch.go; otlp.go lists its files.
 //
 // Only package main may import ingest; ingest imports no other room.
 package ingest

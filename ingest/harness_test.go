@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -104,31 +105,37 @@ func (r *rig) dump(t testing.TB) []string {
 	return dump(t, r.store)
 }
 
-func dump(t testing.TB, q storage.Queryable) []string {
+func dump(t testing.TB, q storage.Queryable) (out []string) {
 	t.Helper()
-	qr, err := q.Querier(-1<<62, 1<<62)
+	each(t, q, func(ls labels.Labels, x point) { out = append(out, fmt.Sprintf("%s @%d %v", ls, x.t, x)) })
+	return out
+}
+
+// each calls add for every stored sample in the order of the store, of series
+// that match more.
+func each(t testing.TB, q storage.Queryable, add func(labels.Labels, point), more ...*labels.Matcher) {
+	t.Helper()
+	qr, err := q.Querier(math.MinInt64, math.MaxInt64)
 	require.NoError(t, err)
 	defer qr.Close()
-	var out []string
-	set := qr.Select(context.Background(), true, nil, labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*"))
+	all := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")
+	set := qr.Select(context.Background(), true, nil, append(more, all)...)
 	for set.Next() {
 		s := set.At()
 		it := s.Iterator(nil)
 		for vt := it.Next(); vt != chunkenc.ValNone; vt = it.Next() {
+			x := point{t: it.AtT()}
 			switch vt {
 			case chunkenc.ValFloat:
-				ts, v := it.At()
-				out = append(out, fmt.Sprintf("%s @%d %x", s.Labels(), ts, v))
+				_, x.v = it.At()
 			case chunkenc.ValHistogram:
-				ts, h := it.AtHistogram(nil)
-				out = append(out, fmt.Sprintf("%s @%d %s", s.Labels(), ts, h))
+				_, x.h = it.AtHistogram(nil)
 			case chunkenc.ValFloatHistogram:
-				ts, h := it.AtFloatHistogram(nil)
-				out = append(out, fmt.Sprintf("%s @%d float %s", s.Labels(), ts, h))
+				_, x.fh = it.AtFloatHistogram(nil)
 			}
+			add(s.Labels(), x)
 		}
 		require.NoError(t, it.Err())
 	}
 	require.NoError(t, set.Err())
-	return out
 }

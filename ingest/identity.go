@@ -60,6 +60,8 @@ func (w *writer) identify(b *batch, i int) (identity, error) {
 	switch {
 	case errors.Is(err, wire.ErrMalformed):
 		return identity{}, err
+	case errors.As(err, new(*refused)):
+		return identity{}, err
 	case err != nil:
 		return identity{}, &refused{badRequest, err.Error()}
 	}
@@ -162,10 +164,7 @@ func (w *writer) resolve(app storage.AppenderV2, b *batch, i int) (target, error
 	if err != nil {
 		return target{id: idFaulty}, err
 	}
-	if b.fresh == nil {
-		b.fresh = map[int]labels.Labels{}
-	}
-	b.fresh[i] = id.labels
+	b.keepLabels(i, id.labels)
 	w.remember(b.keys[i], to)
 	return to, nil
 }
@@ -184,8 +183,14 @@ func (w *writer) settleIn(app storage.AppenderV2, b *batch, id identity) (target
 		fresh := w.series.alloc()
 		s := w.series.at(fresh)
 		s.cluster = w.ledger.cluster(id.cluster)
+		if w.counting(id.labels.Get(labels.MetricName)) {
+			s.flags |= rising
+		}
 		if ref != 0 {
 			w.recall(s, ref)
+			if id.replica != "" {
+				w.recalled(s)
+			}
 		}
 		if to, _ = w.known.insert(canonical, target{id: fresh}, 0); to.id != fresh {
 			*s = series{}
@@ -193,14 +198,17 @@ func (w *writer) settleIn(app storage.AppenderV2, b *batch, id identity) (target
 		}
 	}
 	if id.replica != "" {
-		to.replica = w.ha.replica(id.cluster, id.replica)
+		var err error
+		if to.replica, err = w.ha.replica(id.cluster, id.replica); err != nil {
+			return target{}, err
+		}
 	}
 	return to, nil
 }
 
 // admit returns the store's reference of ls, 0 if it has none and may make one.
 func (w *writer) admit(app storage.AppenderV2, ls labels.Labels) (storage.SeriesRef, error) {
-	if g, ok := app.(storage.GetRef); ok {
+	if g, ok := app.(storage.GetRef); ok && w.limits.mayInherit(ls) {
 		if ref, _ := g.GetRef(ls, ls.Hash()); ref != 0 {
 			return ref, nil
 		}

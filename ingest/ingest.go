@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -20,6 +21,8 @@ type Ingest struct {
 	batches batchPool
 	bodies  bodyPool
 	flight  flight
+	otlp    *otlp
+	otlpIn  *otlpServer // nil when no endpoint is set
 }
 
 // New checks and allocates; it starts nothing. limits must be the hooks of st.
@@ -28,7 +31,7 @@ func New(cfg Config, st Store, limits *Limits, log *slog.Logger, reg prometheus.
 	in.w = &writer{
 		store: st, limits: limits, hasher: newHasher(),
 		keys: newKeyTable(), known: newKeyTable(), series: newSlab(),
-		ha: newPairs(cfg.HA), metadata: newMetadata(), ledger: newLedger(), now: time.Now,
+		ha: newPairs(cfg.HA, log), metadata: newMetadata(), ledger: newLedger(), now: time.Now,
 	}
 	in.w.rules.Store(newRules(cfg))
 	in.metrics = newMetrics(in, reg)
@@ -36,27 +39,51 @@ func New(cfg Config, st Store, limits *Limits, log *slog.Logger, reg prometheus.
 		Name: "weir_ingest_series_cache_flushes_total",
 		Help: "Times that more label sets were seen than are remembered, and remembering started over.",
 	})
-	return in, nil
+	in.otlp = newOTLP(cfg.OTLP, in.w, &in.batches, log)
+	if !cfg.OTLP.on() {
+		return in, nil
+	}
+	var err error
+	in.otlpIn, err = newOTLPServer(in)
+	return in, err
 }
 
-// Run forgets what the store has forgotten until ctx ends.
-func (in *Ingest) Run(ctx context.Context) error {
+// Run receives OTLP and forgets what the store has forgotten until ctx ends.
+func (in *Ingest) Run(ctx context.Context) (err error) {
+	var failed <-chan error
+	if in.otlpIn != nil {
+		if err := in.otlpIn.start(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, in.otlpIn.stop()) }()
+		failed = in.otlpIn.fatal
+	}
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
+	pairs := time.NewTicker(in.w.ha.tickEvery())
+	defer pairs.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-failed:
+			return err
 		case <-tick.C:
 			in.w.sweep(in.log)
+		case <-pairs.C:
+			in.w.tickPairs(ctx)
 		}
 	}
 }
 
-// Apply takes over what can be reloaded: relabel configs, external labels and
-// limits. Labels of every series are read anew with its next sample.
+// Close closes the journal of held samples; handlers must have returned.
+func (in *Ingest) Close() error { return in.w.closePairs() }
+
+// Apply takes over what can be reloaded: relabel configs, external labels, limits
+// and the translation of OTLP. Labels of every series are read anew with its next sample.
 func (in *Ingest) Apply(cfg Config) {
 	in.w.limits.cfg.Store(&cfg.Limits)
+	in.otlp.apply(cfg.OTLP)
 	in.w.gate.Lock() // no batch may remember what the old rules made of a series
 	defer in.w.gate.Unlock()
 	in.w.rules.Store(newRules(cfg))

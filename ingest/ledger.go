@@ -48,6 +48,7 @@ const (
 	badLabels outcome = firstRefusal + iota
 	badRequest
 	badHistogram
+	badTemporality
 	mixedSeries
 	emptySeries
 	outOfOrder
@@ -77,6 +78,7 @@ var refusals = [numOutcomes]refusal{
 	badLabels:          {name: "invalid_labels", says: "metric name missing, or a label name empty, repeated or not UTF-8"},
 	badRequest:         {name: "invalid_request", says: "references outside of the symbol table or in odd number"},
 	badHistogram:       {name: "invalid_histogram", says: "native histogram contradicts itself"},
+	badTemporality:     {name: "invalid_temporality", says: "OTLP metric says neither cumulative nor delta"},
 	mixedSeries:        {name: "mixed_series", says: "a series holds samples and histograms at once"},
 	emptySeries:        {name: "empty_series", says: "a series holds neither sample nor histogram"},
 	outOfOrder:         {name: "out_of_order", says: "older than the series' newest sample", turn: "store.out_of_order_window"},
@@ -103,7 +105,7 @@ func (o outcome) String() string {
 // clusterID numbers the values of the cluster label; 0 is the empty value.
 type clusterID uint32
 
-// maxClusters bounds the ledger: 3 protocols x 3 kinds x 22 outcomes x 8 bytes
+// maxClusters bounds the ledger: 3 protocols x 3 kinds x 23 outcomes x 8 bytes
 // a cluster is 1.6 KiB. Later clusters are counted together as "(other)".
 const maxClusters = 1024
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,6 +28,13 @@ type Limits struct {
 
 	mu   sync.Mutex
 	gone map[storage.SeriesRef]struct{} // deleted since takeGone
+
+	// Hashes of the series that the store had before ingest made any; sorted and
+	// constant once sealed. Asking the store whether it has a series costs a tenth
+	// of making one, and on these alone it need be asked.
+	inherited []uint64
+	sealed    sync.Once
+	open      atomic.Bool
 }
 
 // limitError refuses a series; reason says which limit.
@@ -46,7 +54,29 @@ func (e *limitError) Error() string {
 func NewLimits(cfg LimitsConfig, clusterLabel string) *Limits {
 	l := &Limits{clusterLabel: clusterLabel, perMetric: newCounter(), perCluster: newCounter()}
 	l.cfg.Store(&cfg)
+	l.open.Store(true)
 	return l
+}
+
+// seal ends the time in which series count as inherited. The store must be
+// ready.
+func (l *Limits) seal() {
+	l.sealed.Do(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.open.Store(false)
+		slices.Sort(l.inherited)
+	})
+}
+
+// mayInherit is false for a series that the store cannot have unless ingest made
+// it.
+func (l *Limits) mayInherit(ls labels.Labels) bool {
+	if len(l.inherited) == 0 {
+		return false
+	}
+	_, ok := slices.BinarySearch(l.inherited, ls.Hash())
+	return ok
 }
 
 // check returns the limit that a new series would break, or nil.
@@ -76,6 +106,14 @@ func (l *Limits) PostCreation(ls labels.Labels) {
 	l.total.Add(1)
 	l.perMetric.add(ls.Get(labels.MetricName), 1)
 	l.perCluster.add(ls.Get(l.clusterLabel), 1)
+	if !l.open.Load() {
+		return // most often, and without a lock
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open.Load() {
+		l.inherited = append(l.inherited, ls.Hash())
+	}
 }
 
 // PostDeletion implements tsdb.SeriesLifecycleCallback.

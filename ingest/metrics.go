@@ -6,7 +6,8 @@ import (
 )
 
 type metrics struct {
-	requests *prometheus.CounterVec
+	requests     *prometheus.CounterVec
+	otlpRequests *prometheus.CounterVec
 }
 
 func newMetrics(in *Ingest, reg prometheus.Registerer) *metrics {
@@ -21,19 +22,25 @@ func newMetrics(in *Ingest, reg prometheus.Registerer) *metrics {
 	}, func() float64 { return float64(in.w.keys.len()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_ingest_in_flight_bytes",
-		Help: "Bytes held by remote_write requests in flight.",
+		Help: "Bytes held by remote_write and OTLP requests in flight.",
 	}, func() float64 { return float64(in.flight.bytes.Load()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_ingest_in_flight_requests",
-		Help: "Remote_write requests in flight.",
+		Help: "Remote_write and OTLP requests in flight.",
 	}, func() float64 { return float64(in.flight.requests.Load()) })
 	if reg != nil {
-		reg.MustRegister(ledgerCollector{in.w.ledger})
+		reg.MustRegister(ledgerCollector{in.w.ledger}, haCollector{in.w.ha})
 	}
-	return &metrics{requests: f.NewCounterVec(prometheus.CounterOpts{
-		Name: "weir_ingest_remote_write_requests_total",
-		Help: "Remote_write requests by how they ended.",
-	}, []string{"result"})}
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_ingest_remote_write_requests_total",
+			Help: "Remote_write requests by how they ended.",
+		}, []string{"result"}),
+		otlpRequests: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_ingest_otlp_requests_total",
+			Help: "OTLP requests by transport and how they ended.",
+		}, []string{"transport", "result"}),
+	}
 }
 
 // ledgerCollector shows the books as metrics.

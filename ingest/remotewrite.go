@@ -182,6 +182,7 @@ func (in *Ingest) receive(ctx context.Context, proto protocol, raw []byte) resul
 		in.w.ledger.received[proto][k].Add(uint64(n))
 	}
 	if err := in.w.write(ctx, b); err != nil {
+		b.tally = b.tally[:0] // what was said of its first series no longer matters
 		b.refuseAll(badRequest)
 		b.flush(in.w.ledger)
 		in.metrics.requests.WithLabelValues("malformed_body").Inc()

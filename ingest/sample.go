@@ -3,9 +3,12 @@ package ingest
 import (
 	"errors"
 	"math"
+	"slices"
 
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
@@ -23,82 +26,181 @@ type appending struct {
 	by  replicaID
 	t   *tally
 
-	opts storage.AOptions
+	opts   storage.AOptions
+	queued bool // in b.todo: some samples must wait
+
+	bearing []exemplar.Exemplar // of this series, not given to the store yet
+	settled bool                // a sample was not appended because it is
+	as      outcome             // a duplicate, or deduplicated
 }
 
-// floats appends float samples in the order of the request.
+// floats appends float samples in the order of the request, those that must
+// wait for the commit excepted: they stay in the series' range for the next round.
 //
 // Cost: no allocation for a known series, see TestAppendAllocs.
 func (a *appending) floats(samples []wire.Sample) {
+	waiting := 0
 	for j := range samples {
 		s := &samples[j]
+		if a.waits(s.T) {
+			samples[waiting] = *s
+			waiting++
+			continue
+		}
 		a.sample(kindFloat, s.T, s.ST, s.V, nil, nil)
 		if a.b.failed != nil {
 			a.abandon(kindFloat, len(samples)-j-1)
-			return
+			break
 		}
 	}
+	a.await(&a.b.req.Series[a.i].Samples, waiting)
 }
 
 func (a *appending) histograms(samples []wire.Histogram) {
+	waiting := 0
 	for j := range samples {
 		s := &samples[j]
 		if a.b.failed != nil {
 			a.abandon(kindHistogram, len(samples)-j)
-			return
+			break
+		}
+		if a.waits(s.T) {
+			samples[waiting] = *s
+			waiting++
+			continue
 		}
 		a.sample(kindHistogram, s.T, s.ST, 0, s.H, s.FH)
 	}
+	a.await(&a.b.req.Series[a.i].Histograms, waiting)
 }
 
-// withExemplars appends a series that carries exemplars: they go with its last
-// sample, and share its fate if that is refused.
+// waits says whether a sample at t must wait for the commit, for the store would
+// say yes to it and drop it, or one before it, in silence at the commit. It is so
+//   - when the sample is older than one that this round has appended, because the
+//     store holds it against what is committed only;
+//   - behind a stale marker that the store makes a histogram of, as the series has
+//     been one, because it commits histograms after floats.
+func (a *appending) waits(t int64) bool {
+	s := a.s
+	if s.flags&appended == 0 || s.wasFlags&hasLast != 0 && s.lastT == s.wasT {
+		return false
+	}
+	if t > s.lastT {
+		return s.flags&lastHistogram != 0 && value.IsStaleNaN(math.Float64frombits(s.lastV))
+	}
+	if t == s.lastT {
+		return false
+	}
+	_, known := a.inRound(t)
+	return !known
+}
+
+// await leaves the first n of a range to the next round. One more round is
+// enough for all that is older than what is then committed, and one more for each
+// further stale marker.
+func (a *appending) await(at *wire.Range, n int) {
+	at.Hi = at.Lo + uint32(n)
+	if n > 0 && !a.queued {
+		a.queued = true
+		a.b.todo = append(a.b.todo, uint32(a.i))
+	}
+}
+
+// withExemplars appends a series that carries exemplars. The store takes them
+// with a sample only: with the first one appended, or, when none is, with the
+// series' newest once more, which it takes for the repetition it is. Senders of
+// 1.0 put exemplars into a series of their own without any sample.
 func (a *appending) withExemplars(sr *wire.Series) {
 	b := a.b
 	floats := b.req.Samples[sr.Samples.Lo:sr.Samples.Hi]
 	hists := b.req.Histograms[sr.Histograms.Lo:sr.Histograms.Hi]
-	if len(floats)+len(hists) == 0 {
-		a.refuse(kindExemplar, sr.Exemplars.Len(), emptySeries, 0, "")
-		return
-	}
 	from := len(b.exemplars)
 	b.exemplars = b.src.exemplars(a.i, b.exemplars)
 	mine := b.exemplars[from:]
-	if lost := sr.Exemplars.Len() - len(mine); lost > 0 {
-		a.refuse(kindExemplar, lost, exemplarRefused, 0, "label references outside of the symbol table or in odd number")
+	keep := slices.DeleteFunc(mine, func(e exemplar.Exemplar) bool { return e.Ts > b.maxT })
+	a.bearing = keep
+	a.floats(floats)
+	a.histograms(hists)
+	if a.queued && len(a.bearing) > 0 {
+		return // they go with one of the samples that wait
 	}
-	keep := mine[:0]
-	for _, e := range mine {
-		if e.Ts > b.maxT {
-			a.refuse(kindExemplar, 1, exemplarRefused, e.Ts, "timestamp too far in the future")
-			continue
-		}
-		keep = append(keep, e)
+	if n := sr.Exemplars.Len() - len(mine); n > 0 {
+		a.refuse(kindExemplar, n, exemplarRefused, 0, "label references outside of the symbol table or in odd number")
 	}
-	last := &floats
-	if len(hists) > 0 {
-		a.floats(floats)
-		a.histograms(hists[:len(hists)-1])
-		h := hists[len(hists)-1]
-		a.opts.Exemplars = keep
-		if b.failed == nil {
-			a.sample(kindHistogram, h.T, h.ST, 0, h.H, h.FH)
-		} else {
-			a.abandon(kindHistogram, 1)
-		}
+	if n := len(mine) - len(keep); n > 0 {
+		a.refuse(kindExemplar, n, exemplarRefused, 0, "timestamp too far in the future")
+	}
+	sr.Exemplars.Hi = sr.Exemplars.Lo
+	a.carry()
+}
+
+// carry gives to the store the exemplars that no sample has taken along.
+func (a *appending) carry() {
+	n := len(a.bearing)
+	switch {
+	case n == 0:
+		return
+	case a.b.failed != nil:
+		a.abandon(kindExemplar, n)
+		return
+	case a.settled && a.as == deduplicated:
+		a.t.n[kindExemplar][deduplicated] += uint32(n)
+		return
+	}
+	v, h, fh, ok := a.newest()
+	if !ok {
+		a.refuse(kindExemplar, n, exemplarRefused, a.bearing[0].Ts, "no sample of its series to go with")
+		return
+	}
+	_, err := a.app.Append(a.s.ref, labels.EmptyLabels(), 0, a.s.lastT, v, h, fh, storage.AOptions{Exemplars: a.bearing})
+	var partial *storage.AppendPartialError
+	switch {
+	case errors.As(err, &partial):
+		a.partial(partial)
+	case err != nil:
+		a.refuse(kindExemplar, n, exemplarRefused, a.bearing[0].Ts, err.Error())
+	case a.settled:
+		a.t.n[kindExemplar][a.as] += uint32(n)
+	default:
+		a.t.pending[kindExemplar] += uint32(n)
+	}
+}
+
+// partial books the exemplars that were given with a sample, some in vain.
+func (a *appending) partial(err *storage.AppendPartialError) {
+	bad := min(len(err.ExemplarErrors), len(a.bearing))
+	a.refuse(kindExemplar, bad, exemplarRefused, a.bearing[0].Ts, err.Error())
+	a.t.pending[kindExemplar] += uint32(len(a.bearing) - bad)
+	a.bearing = nil
+}
+
+// newest returns the newest sample of the series, if the store takes exemplars
+// with it: with a stale marker it does not.
+func (a *appending) newest() (v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, ok bool) {
+	s := a.s
+	if s.flags&hasLast == 0 || s.ref == 0 {
+		return 0, nil, nil, false
+	}
+	if s.flags&lastHistogram == 0 {
+		v = math.Float64frombits(s.lastV)
+		return v, nil, nil, !value.IsStaleNaN(v)
+	}
+	if e, found := a.inRound(s.lastT); found {
+		h, fh = e.h, e.fh
 	} else {
-		n := len(*last) - 1
-		a.floats((*last)[:n])
-		a.opts.Exemplars = keep
-		if b.failed == nil {
-			a.floats((*last)[n:])
-		} else {
-			a.abandon(kindFloat, 1)
-		}
+		_, h, fh, _ = a.w.store.SampleAt(s.ref, s.lastT)
 	}
-	if b.failed != nil && len(a.opts.Exemplars) > 0 {
-		a.abandon(kindExemplar, len(a.opts.Exemplars))
+	return 0, h, fh, (h != nil || fh != nil) && !stale(0, h, fh)
+}
+
+func stale(v float64, h *histogram.Histogram, fh *histogram.FloatHistogram) bool {
+	switch {
+	case h != nil:
+		v = h.Sum
+	case fh != nil:
+		v = fh.Sum
 	}
+	return value.IsStaleNaN(v)
 }
 
 // sample settles one sample: h or fh for a histogram, v for a float.
@@ -117,32 +219,41 @@ func (a *appending) sample(k kind, t, st int64, v float64, h *histogram.Histogra
 	case t < a.b.minT:
 		a.refuse(k, 1, tooOld, t, "")
 		return
-	case s.flags&hasLast != 0 && t <= s.lastT:
+	case s.flags&hasLast == 0 && s.ref != 0, s.flags&hasLast != 0 && t <= s.lastT:
 		if !a.old(k, t, v, h, fh) {
 			return
 		}
+	}
+	if a.invents(k, t, v, h, fh) {
+		a.settle(k, deduplicated)
+		return
 	}
 	ls := labels.EmptyLabels()
 	if s.ref == 0 {
 		ls = a.w.labelsOf(a.b, a.i)
 	}
-	ref, err := a.app.Append(s.ref, ls, st, t, v, h, fh, a.opts)
+	opts := a.opts
+	if len(a.bearing) > 0 && !stale(v, h, fh) {
+		opts.Exemplars = a.bearing
+	}
+	ref, err := a.app.Append(s.ref, ls, st, t, v, h, fh, opts)
 	if errors.Is(err, tsdb.ErrInvalidSample) && s.ref != 0 {
 		// The store has dropped the series since; the reference means nothing now.
 		s.ref = 0
-		ref, err = a.app.Append(0, a.w.labelsOf(a.b, a.i), st, t, v, h, fh, a.opts)
+		ref, err = a.app.Append(0, a.w.labelsOf(a.b, a.i), st, t, v, h, fh, opts)
 	}
 	if err != nil && !a.survives(k, t, err) {
 		return
 	}
-	if len(a.opts.Exemplars) > 0 {
-		a.t.pending[kindExemplar] += uint32(len(a.opts.Exemplars))
-		a.opts.Exemplars = nil
+	if len(opts.Exemplars) > 0 {
+		a.t.pending[kindExemplar] += uint32(len(a.bearing))
+		a.bearing = nil
 	}
 	s.ref = ref
+	s.flags |= appended
 	a.t.pending[k]++
 	if s.flags&hasLast == 0 || t > s.lastT {
-		s.newest(t, v, k == kindHistogram, a.by)
+		s.newest(t, magnitude(v, h, fh), k == kindHistogram || s.flags&lastHistogram != 0 && value.IsStaleNaN(v), a.by)
 	}
 	a.b.log = append(a.b.log, logged{id: a.id, t: t, bits: math.Float64bits(v), h: h, fh: fh})
 }
@@ -168,6 +279,12 @@ func (a *appending) old(k kind, t int64, v float64, h *histogram.Histogram, fh *
 		}
 		return false
 	}
+	if a.by != 0 && s.flags&switched != 0 && t < s.lastT {
+		// The other replica may have this time, and if it has not, a sample between
+		// those of two replicas may show a reset that there was not.
+		a.settle(k, deduplicated)
+		return false
+	}
 	if s.ref == 0 {
 		return true
 	}
@@ -183,15 +300,19 @@ func (a *appending) old(k kind, t int64, v float64, h *histogram.Histogram, fh *
 	return false
 }
 
-// sameSample compares a received sample with a stored one.
+// sameSample compares a received sample with a stored one. The store keeps a
+// stale marker as the kind that its series had before, and widens a histogram by
+// empty buckets to fit its neighbours in the chunk.
 func sameSample(k kind, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, gv float64, gh *histogram.Histogram, gfh *histogram.FloatHistogram) bool {
 	switch {
+	case stale(v, h, fh):
+		return stale(gv, gh, gfh)
 	case k == kindFloat:
 		return gh == nil && gfh == nil && math.Float64bits(v) == math.Float64bits(gv)
 	case h != nil:
-		return gh != nil && h.Equals(gh)
+		return gh != nil && (h.Equals(gh) || h.Copy().Compact(0).Equals(gh.Copy().Compact(0)))
 	default:
-		return gfh != nil && fh.Equals(gfh)
+		return gfh != nil && (fh.Equals(gfh) || fh.Copy().Compact(0).Equals(gfh.Copy().Compact(0)))
 	}
 }
 
@@ -219,11 +340,7 @@ func (a *appending) inRound(t int64) (logged, bool) {
 func (a *appending) survives(k kind, t int64, err error) bool {
 	var partial *storage.AppendPartialError
 	if errors.As(err, &partial) {
-		n := min(len(partial.ExemplarErrors), len(a.opts.Exemplars))
-		rest := a.opts.Exemplars[n:]
-		a.opts.Exemplars = nil
-		a.refuse(kindExemplar, n, exemplarRefused, t, partial.Error())
-		a.opts.Exemplars = rest
+		a.partial(partial)
 		return true
 	}
 	reason, retry := reasonOf(err)
@@ -277,6 +394,7 @@ func tooFine(schema int32) bool {
 // settle books one sample, its exemplars with it.
 func (a *appending) settle(k kind, o outcome) {
 	a.t.n[k][o]++
+	a.settled, a.as = true, o
 	if n := len(a.opts.Exemplars); n > 0 {
 		a.t.n[kindExemplar][o] += uint32(n)
 		a.opts.Exemplars = nil
@@ -285,6 +403,9 @@ func (a *appending) settle(k kind, o outcome) {
 
 func (a *appending) refuse(k kind, n int, o outcome, t int64, detail string) {
 	a.t.n[k][o] += uint32(n)
+	if k != kindExemplar {
+		a.b.spoil(a.i)
+	}
 	if k != kindExemplar && len(a.opts.Exemplars) > 0 {
 		a.t.n[kindExemplar][o] += uint32(len(a.opts.Exemplars))
 		a.opts.Exemplars = nil

@@ -15,6 +15,7 @@ const (
 	idUnknown seriesID = iota // key not in the table
 	idFaulty                  // labels refused; said and counted already
 	idDropped                 // relabelling drops it
+	idHeld                    // its samples in this request are held
 	firstSeriesID
 )
 
@@ -47,6 +48,9 @@ const (
 	hasLast       seriesFlags = 1 << iota // lastT and lastV are known
 	lastHistogram                         // the newest sample is a histogram
 	appended                              // the claiming batch has appended
+	rising                                // its floats only rise, as far as is known
+	fell                                  // the newest sample was lower than the one before
+	switched                              // several replicas have written it, or may have
 )
 
 // claim makes s the batch's own until release. It fails when another batch has
@@ -74,7 +78,16 @@ func (s *series) release(undo bool) {
 	s.owner.Store(0)
 }
 
+// newest notes an appended sample: v is what rises in it, by who sent it.
 func (s *series) newest(t int64, v float64, histogram bool, by replicaID) {
+	was := s.flags
+	s.flags &^= fell
+	if was&hasLast != 0 && histogram == (was&lastHistogram != 0) && v < math.Float64frombits(s.lastV) {
+		s.flags |= fell
+	}
+	if by != s.writer && s.writer != 0 {
+		s.flags |= switched
+	}
 	s.lastT, s.lastV, s.writer = t, math.Float64bits(v), by
 	s.flags |= hasLast | appended
 	if histogram {

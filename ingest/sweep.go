@@ -34,5 +34,6 @@ func (w *writer) sweep(log *slog.Logger) {
 	}
 	w.keys.sweep(keep)
 	w.known.sweep(keep)
+	w.ha.forget(freed)
 	log.Info("series forgotten", "series", len(freed), "took", w.now().Sub(start))
 }

@@ -18,5 +18,9 @@
 //
 // This is the only package of the project that uses package unsafe, and only
 // to view bytes of the body as a string for the length of one call.
+// [OTLP] is the same for ExportMetricsServiceRequest, up to its points, exemplars
+// and buckets; attributes stay bytes (FuzzOTLP in package ingest holds it to the
+// collector's decoder).
+//
 // Only package ingest may import it.
 package wire

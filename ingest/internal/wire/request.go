@@ -22,8 +22,10 @@ type Request struct {
 	Symbols []Bytes
 	Refs    []uint32
 
-	body    []byte
-	scratch []byte
+	body []byte
+	// Label fields that were not adjacent in the body, gathered: of series and of
+	// exemplars apart, since an exemplar may stand between two labels of its series.
+	scratch, exemplarScratch []byte
 }
 
 // Bytes is a range of the body. Offsets fit 32 bits because the body is capped
@@ -98,14 +100,14 @@ func (r *Request) Reset() {
 	r.Series, r.Samples = r.Series[:0], r.Samples[:0]
 	r.Histograms, r.Exemplars = r.Histograms[:0], r.Exemplars[:0]
 	r.Metadata, r.Symbols, r.Refs = r.Metadata[:0], r.Symbols[:0], r.Refs[:0]
-	r.body, r.scratch = nil, r.scratch[:0]
+	r.body, r.scratch, r.exemplarScratch = nil, r.scratch[:0], r.exemplarScratch[:0]
 }
 
 // Size returns the bytes that r's arrays hold on to, for a pool that bounds
 // what it keeps.
 func (r *Request) Size() int {
 	return cap(r.Series)*80 + cap(r.Samples)*24 + cap(r.Histograms)*32 + cap(r.Exemplars)*40 +
-		cap(r.Metadata)*64 + cap(r.Symbols)*8 + cap(r.Refs)*4 + cap(r.scratch)
+		cap(r.Metadata)*64 + cap(r.Symbols)*8 + cap(r.Refs)*4 + cap(r.scratch) + cap(r.exemplarScratch)
 }
 
 // Symbol returns the bytes of symbol i of a 2.0 body; i must be in range.
@@ -115,13 +117,18 @@ func (r *Request) Symbol(i uint32) []byte {
 }
 
 // RawLabels returns the encoded label fields of a 1.0 series.
-func (r *Request) RawLabels(s *Series) []byte { return r.bytes(s.Labels, s.Moved) }
-
-func (r *Request) bytes(b Bytes, moved bool) []byte {
-	if moved {
-		return r.scratch[b.Lo:b.Hi]
+func (r *Request) RawLabels(s *Series) []byte {
+	if s.Moved {
+		return r.scratch[s.Labels.Lo:s.Labels.Hi]
 	}
-	return r.body[b.Lo:b.Hi]
+	return r.body[s.Labels.Lo:s.Labels.Hi]
+}
+
+func (r *Request) rawExemplarLabels(e *Exemplar) []byte {
+	if e.Moved {
+		return r.exemplarScratch[e.Labels.Lo:e.Labels.Hi]
+	}
+	return r.body[e.Labels.Lo:e.Labels.Hi]
 }
 
 // run collects label fields that are normally adjacent; only when they are not
@@ -132,9 +139,9 @@ type run struct {
 	any   bool
 }
 
-// add appends the field b[lo:hi] to the run. The last run of r.scratch must be
+// add appends the field body[lo:hi] to the run. The last run of scratch must be
 // this one.
-func (u *run) add(r *Request, lo, hi int) {
+func (u *run) add(body []byte, scratch *[]byte, lo, hi int) {
 	switch {
 	case !u.any:
 		u.at, u.any = Bytes{uint32(lo), uint32(hi)}, true
@@ -142,11 +149,11 @@ func (u *run) add(r *Request, lo, hi int) {
 		u.at.Hi = uint32(hi)
 	default:
 		if !u.moved {
-			start := len(r.scratch)
-			r.scratch = append(r.scratch, r.body[u.at.Lo:u.at.Hi]...)
-			u.at, u.moved = Bytes{uint32(start), uint32(len(r.scratch))}, true
+			start := len(*scratch)
+			*scratch = append(*scratch, body[u.at.Lo:u.at.Hi]...)
+			u.at, u.moved = Bytes{uint32(start), 0}, true
 		}
-		r.scratch = append(r.scratch, r.body[lo:hi]...)
-		u.at.Hi = uint32(len(r.scratch))
+		*scratch = append(*scratch, body[lo:hi]...)
+		u.at.Hi = uint32(len(*scratch))
 	}
 }

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"encoding/binary"
+	"math"
 	"strings"
 
 	"github.com/prometheus/common/model"
@@ -60,14 +62,19 @@ func (r *Request) seriesV1(i, end int) error {
 	var labels run
 	// The common message is labels only, then samples: skip over adjacent labels
 	// without the generic field loop.
-	for start := i; i < len(b) && b[i] == 1<<3|wireLen; {
-		lo, hi, err := span(b, i+1)
-		if err != nil {
-			return err
+	start := i
+	for i+1 < len(b) && b[i] == 1<<3|wireLen {
+		hi := i + 2 + int(b[i+1])
+		if b[i+1] >= 0x80 || hi > len(b) { // long, or broken
+			var err error
+			if _, hi, err = span(b, i+1); err != nil {
+				return err
+			}
 		}
-		_ = lo
 		i = hi
-		labels = run{at: Bytes{uint32(start), uint32(hi)}, any: true}
+	}
+	if i > start {
+		labels = run{at: Bytes{uint32(start), uint32(i)}, any: true}
 	}
 	for i < len(b) {
 		num, wt, next, err := field(b, i)
@@ -89,7 +96,7 @@ func (r *Request) seriesV1(i, end int) error {
 		}
 		switch num {
 		case 1:
-			labels.add(r, i, hi)
+			labels.add(b, &r.scratch, i, hi)
 		case 2:
 			err = r.sample(b[lo:hi], 2)
 		case 3:
@@ -115,7 +122,12 @@ func (r *Request) seriesV1(i, end int) error {
 // field number that the schema knows.
 func (r *Request) sample(b []byte, last int32) error {
 	var s Sample
-	for i := 0; i < len(b); {
+	i := 0
+	// Every sender writes the value first: read it without the generic loop.
+	if len(b) >= 9 && b[0] == 1<<3|wireFixed64 {
+		s.V, i = math.Float64frombits(binary.LittleEndian.Uint64(b[1:])), 9
+	}
+	for i < len(b) {
 		num, wt, next, err := field(b, i)
 		if err != nil {
 			return err
@@ -175,7 +187,7 @@ func (r *Request) exemplarV1(i, end int) error {
 			if err != nil {
 				return err
 			}
-			labels.add(r, i, hi)
+			labels.add(b, &r.exemplarScratch, i, hi)
 			i = hi
 		case 2:
 			if wt != wireFixed64 {
@@ -320,7 +332,7 @@ func label(b []byte) (name, value []byte, err error) {
 // value pairs.
 func (r *Request) ExemplarLabelsV1(e *Exemplar) ([]string, error) {
 	var pairs []string
-	err := LabelsV1(r.bytes(e.Labels, e.Moved), func(name, value string) {
+	err := LabelsV1(r.rawExemplarLabels(e), func(name, value string) {
 		pairs = append(pairs, strings.Clone(name), strings.Clone(value))
 	})
 	return pairs, err

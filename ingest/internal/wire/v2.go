@@ -148,12 +148,19 @@ func refs(dst []uint32, b []byte, next, wt int, message string) ([]uint32, int, 
 		// The last element may run over the announced end; the reference decoder
 		// then goes on behind it, and so does this one.
 		for lo < hi {
+			// One and two bytes reach 16,384 symbols: more than a request holds.
+			if c := b[lo]; c < 0x80 {
+				dst, lo = append(dst, uint32(c)), lo+1
+				continue
+			} else if lo+1 < len(b) && b[lo+1] < 0x80 {
+				dst, lo = append(dst, uint32(c&0x7f)|uint32(b[lo+1])<<7), lo+2
+				continue
+			}
 			v, after := uvarint(b, lo)
 			if after < 0 {
 				return dst, 0, varintErr(after)
 			}
-			dst = append(dst, uint32(v))
-			lo = after
+			dst, lo = append(dst, uint32(v)), after
 		}
 		return dst, lo, nil
 	}
@@ -203,20 +210,23 @@ func (r *Request) exemplarsV2(b []byte) error {
 		if err != nil {
 			return err
 		}
-		if num != 4 {
-			if i, err = skip(b, next, wt); err != nil {
-				return err
+		switch num {
+		case 1:
+			// Read again, not skipped: see refs about the announced end.
+			n := len(r.Refs)
+			r.Refs, i, err = refs(r.Refs, b, next, wt, "TimeSeries")
+			r.Refs = r.Refs[:n]
+		case 4:
+			var lo int
+			if lo, i, err = span(b, next); err == nil {
+				err = r.exemplarV2(b[lo:i])
 			}
-			continue
+		default:
+			i, err = skip(b, next, wt)
 		}
-		lo, hi, err := span(b, next)
 		if err != nil {
 			return err
 		}
-		if err := r.exemplarV2(b[lo:hi]); err != nil {
-			return err
-		}
-		i = hi
 	}
 	return nil
 }

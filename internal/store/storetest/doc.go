@@ -1,0 +1,7 @@
+// Package storetest is the contract of a store of samples, as tests: what is
+// committed is found again, bit-exact and once, also after reopening.
+//
+// In: a function that opens a store on a directory. Out: the verdict of the testing
+// package. Tests of internal/store import it, and of every later store that takes
+// samples by [storage.AppenderV2] and serves queries.
+package storetest
