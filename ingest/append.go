@@ -86,6 +86,11 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 	b.minT, b.maxT = w.bounds()
 	w.lookUp(b)
 	app := w.store.AppenderV2(ctx)
+	if b.failed = w.limits.answerable(app); b.failed != nil {
+		b.say.add(unavailable, "", b.failed.Error())
+		b.refuseAll(unavailable)
+		return app.Rollback()
+	}
 	if err := w.resolveAll(app, b); err != nil {
 		return errors.Join(err, app.Rollback())
 	}
@@ -103,6 +108,7 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 			continue
 		}
 		if b.failed = w.pause(ctx, &idle); b.failed != nil {
+			b.say.add(unavailable, "", b.failed.Error())
 			w.refuseRest(b)
 		}
 	}

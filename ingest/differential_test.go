@@ -121,7 +121,8 @@ func (a *arena) enter(t *testing.T) *duel {
 		a.duel = newDuel(&a.until, a.window)
 	}
 	a.inputs++
-	a.duel.t, a.duel.input = t, strconv.Itoa(a.inputs)
+	// Twice the number, so that one damaged byte does not lead to another input.
+	a.duel.t, a.duel.input = t, fmt.Sprintf("%d-%d", a.inputs, a.inputs)
 	a.duel.peer.input = a.duel.input
 	return a.duel
 }

@@ -79,6 +79,17 @@ func (l *Limits) mayInherit(ls labels.Labels) bool {
 	return ok
 }
 
+// answerable fails if app cannot say which series the store has and it may have
+// inherited some: an appender that refuses everything. A series taken for new
+// then would never be asked about again.
+func (l *Limits) answerable(app storage.AppenderV2) error {
+	if _, ok := app.(storage.GetRef); ok || len(l.inherited) == 0 {
+		return nil
+	}
+	_, err := app.Append(0, labels.EmptyLabels(), 0, 0, 0, nil, nil, storage.AOptions{})
+	return err
+}
+
 // check returns the limit that a new series would break, or nil.
 func (l *Limits) check(ls labels.Labels) error {
 	cfg := l.cfg.Load()
@@ -129,6 +140,16 @@ func (l *Limits) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 		l.perCluster.add(ls.Get(l.clusterLabel), -1)
 		l.gone[storage.SeriesRef(ref)] = struct{}{}
 	}
+}
+
+// putBack returns to the list what the next takeGone should give again.
+func (l *Limits) putBack(ref storage.SeriesRef) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone == nil {
+		l.gone = map[storage.SeriesRef]struct{}{}
+	}
+	l.gone[ref] = struct{}{}
 }
 
 // takeGone returns the series that the store has deleted since the last call.

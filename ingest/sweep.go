@@ -22,10 +22,13 @@ func (w *writer) sweep(log *slog.Logger) {
 	w.gate.Lock()
 	defer w.gate.Unlock()
 	freed := w.series.free(func(_ seriesID, s *series) bool {
+		_, deleted := gone[s.ref]
 		if s.pins.Load() != 0 {
+			if deleted {
+				w.limits.putBack(s.ref)
+			}
 			return false
 		}
-		_, deleted := gone[s.ref]
 		return deleted || s.ref == 0
 	})
 	keep := func(to target) bool {

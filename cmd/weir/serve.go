@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/oklog/run"
@@ -74,10 +75,14 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 
+	if cfg.Ingest.HA.Dir == "" {
+		cfg.Ingest.HA.Dir = filepath.Join(cfg.Store.Dir, "ha")
+	}
 	in, err := ingest.New(cfg.Ingest, st, limits, log, reg)
 	if err != nil {
 		return fmt.Errorf("make ingest: %w", err)
 	}
+	defer func() { err = errors.Join(err, in.Close()) }()
 	live := newLiveConfig(file, cfg, log)
 	q, err := query.New(cfg.Query, queryDeps(cfg, live, st, in, log, reg))
 	if err != nil {
@@ -95,6 +100,7 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/write", in.WriteHandler())
 	mux.Handle("GET /api/v1/status/ledger", in.LedgerHandler())
+	mux.Handle("GET /api/v1/status/ha", in.HAHandler())
 	q.Register(mux)
 	srv, err := server.New(cfg.Server, server.Deps{
 		Handler: mux, Doors: doors(), Ready: st.Ready, Reload: live.reload,
