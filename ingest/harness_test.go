@@ -14,9 +14,9 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
@@ -91,13 +91,6 @@ func (r *rig) v1(t testing.TB, req *prompb.WriteRequest) *httptest.ResponseRecor
 	return r.post(typeV1, raw)
 }
 
-func (r *rig) v2(t testing.TB, req *writev2.Request) *httptest.ResponseRecorder {
-	t.Helper()
-	raw, err := req.Marshal()
-	require.NoError(t, err)
-	return r.post(typeV2, raw)
-}
-
 // dump returns every stored sample as "series @time value" lines, in the order
 // of the store.
 func (r *rig) dump(t testing.TB) []string {
@@ -118,7 +111,7 @@ func each(t testing.TB, q storage.Queryable, add func(labels.Labels, point), mor
 	qr, err := q.Querier(math.MinInt64, math.MaxInt64)
 	require.NoError(t, err)
 	defer qr.Close()
-	all := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*")
+	all := labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*")
 	set := qr.Select(context.Background(), true, nil, append(more, all)...)
 	for set.Next() {
 		s := set.At()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/storage"
@@ -107,7 +108,7 @@ func (w *writer) checkLabels(pairs []pair) error {
 		case limit.MaxLabelValueLength > 0 && len(p.value) > limit.MaxLabelValueLength:
 			return &refused{limitValueLength, fmt.Sprintf("value of label %q has %d bytes, more than %d", clip(p.name), len(p.value), limit.MaxLabelValueLength)}
 		}
-		named = named || p.name == labels.MetricName && p.value != ""
+		named = named || p.name == model.MetricNameLabel && p.value != ""
 	}
 	if !named {
 		return &refused{badLabels, "metric name missing"}
@@ -127,7 +128,7 @@ func (r *rules) apply(ls labels.Labels) (labels.Labels, error) {
 		}
 	}
 	out := lb.Labels()
-	if out.Get(labels.MetricName) == "" {
+	if out.Get(model.MetricNameLabel) == "" {
 		return labels.EmptyLabels(), &refused{badLabels, "relabelling took the metric name away"}
 	}
 	return out, nil
@@ -158,7 +159,7 @@ func (w *writer) resolve(app storage.AppenderV2, b *batch, i int) (target, error
 		return target{id: idFaulty}, err
 	}
 	if md, ok := b.src.metadata(i); ok {
-		w.metadata.set(familyOf(id.labels.Get(labels.MetricName), md.Type), md)
+		w.metadata.set(familyOf(id.labels.Get(model.MetricNameLabel), md.Type), md)
 	}
 	to, err := w.settleIn(app, b, id)
 	if err != nil {
@@ -183,7 +184,7 @@ func (w *writer) settleIn(app storage.AppenderV2, b *batch, id identity) (target
 		fresh := w.series.alloc()
 		s := w.series.at(fresh)
 		s.cluster = w.ledger.cluster(id.cluster)
-		if w.counting(id.labels.Get(labels.MetricName)) {
+		if w.counting(id.labels.Get(model.MetricNameLabel)) {
 			s.flags |= rising
 		}
 		if ref != 0 {

@@ -394,12 +394,15 @@ func readSegment(name string, state func(rec []byte), block func(*journaled)) er
 	}
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
 	err := readRecords(name, func(rec []byte) error {
-		switch {
-		case rec[0] == recordState:
+		if len(rec) == 0 {
+			return errors.New("empty record")
+		}
+		switch rec[0] {
+		case recordState:
 			flush()
 			state(slices.Clone(rec))
 			return nil
-		case rec[0] == recordHead:
+		case recordHead:
 			flush()
 			d := encoding.Decbuf{B: rec[1:]}
 			now = &journaled{cluster: d.UvarintStr(), replica: d.UvarintStr(), proto: protocol(d.Byte())}

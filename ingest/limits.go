@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -97,7 +98,7 @@ func (l *Limits) check(ls labels.Labels) error {
 		return &limitError{limitSeries, "", cfg.MaxSeries}
 	}
 	if cfg.MaxSeriesPerMetric > 0 {
-		if name := ls.Get(labels.MetricName); l.perMetric.get(name) >= cfg.MaxSeriesPerMetric {
+		if name := ls.Get(model.MetricNameLabel); l.perMetric.get(name) >= cfg.MaxSeriesPerMetric {
 			return &limitError{limitMetricSeries, fmt.Sprintf(" (%q)", name), cfg.MaxSeriesPerMetric}
 		}
 	}
@@ -115,7 +116,7 @@ func (l *Limits) PreCreation(ls labels.Labels) error { return l.check(ls) }
 // PostCreation implements tsdb.SeriesLifecycleCallback.
 func (l *Limits) PostCreation(ls labels.Labels) {
 	l.total.Add(1)
-	l.perMetric.add(ls.Get(labels.MetricName), 1)
+	l.perMetric.add(ls.Get(model.MetricNameLabel), 1)
 	l.perCluster.add(ls.Get(l.clusterLabel), 1)
 	if !l.open.Load() {
 		return // most often, and without a lock
@@ -136,7 +137,7 @@ func (l *Limits) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 		l.gone = make(map[storage.SeriesRef]struct{}, len(gone))
 	}
 	for ref, ls := range gone {
-		l.perMetric.add(ls.Get(labels.MetricName), -1)
+		l.perMetric.add(ls.Get(model.MetricNameLabel), -1)
 		l.perCluster.add(ls.Get(l.clusterLabel), -1)
 		l.gone[storage.SeriesRef(ref)] = struct{}{}
 	}

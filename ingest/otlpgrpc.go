@@ -22,7 +22,7 @@ func (m otlpMiddleware) GetGRPCServerOptions(context.Context) ([]grpc.ServerOpti
 		grpc.MaxRecvMsgSize(int(m.s.cfg.MaxRecvMsgSize)), // to the byte; the receiver has whole MiB
 		grpc.ForceServerCodecV2(&m.s.codec),
 		grpc.InTapHandle(m.s.admit),
-		grpc.StatsHandler(otlpStats{m.s}),
+		grpc.StatsHandler(otlpStats(m)),
 		grpc.ChainUnaryInterceptor(m.s.intercept),
 	}, nil
 }

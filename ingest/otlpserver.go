@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configgrpc"
+	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configmiddleware"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
@@ -20,7 +21,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
-	"go.uber.org/zap"
+	"go.uber.org/zap" //nolint:depguard // the receiver takes nothing else; this is the bridge
 )
 
 // otlpServer runs the collector's otlpreceiver: its listeners, TLS, compression,
@@ -116,7 +117,9 @@ func (s *otlpServer) receiverConfig() *otlpreceiver.Config {
 		h.ServerConfig.MaxRequestBodySize = int64(s.cfg.MaxRecvMsgSize)
 		h.ServerConfig.ReadTimeout = otlpReadTimeout
 		h.ServerConfig.ReadHeaderTimeout = otlpHeaderTimeout
-		h.ServerConfig.IdleTimeout = otlpIdleTimeout
+		keep := confighttp.NewDefaultKeepaliveServerConfig()
+		keep.IdleTimeout = otlpIdleTimeout
+		h.ServerConfig.Keepalive = configoptional.Some(keep)
 		h.ServerConfig.TLS = s.tls()
 		h.ServerConfig.Middlewares = ours
 	}

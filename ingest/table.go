@@ -73,8 +73,8 @@ func find(slots []keySlot, k key) (target, bool) {
 }
 
 // insert puts k in unless it is there, and returns what it leads to. When the
-// table holds max keys already (0: no bound), it starts over empty and says so.
-func (t *keyTable) insert(k key, to target, max int) (_ target, flushed bool) {
+// table holds most keys already (0: no bound), it starts over empty and says so.
+func (t *keyTable) insert(k key, to target, most int) (_ target, flushed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	slots := *t.slots.Load()
@@ -82,7 +82,7 @@ func (t *keyTable) insert(k key, to target, max int) (_ target, flushed bool) {
 		return got, false
 	}
 	switch {
-	case max > 0 && t.used >= max:
+	case most > 0 && t.used >= most:
 		t.start()
 		slots, flushed = *t.slots.Load(), true
 	case 3*(t.used+1) > 2*len(slots):

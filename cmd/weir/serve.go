@@ -121,8 +121,8 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	var g run.Group
 	port, closePort := context.WithCancel(ctx)
 	g.Add(func() error { defer endRooms(); return srv.Run(port) }, func(error) { closePort() })
-	room(&g, rooms, st.Run)
-	room(&g, rooms, in.Run)
+	room(rooms, &g, st.Run)
+	room(rooms, &g, in.Run)
 	if cfg.SelfScrape.Interval > 0 {
 		self, err := newSelfScrape(cfg.SelfScrape, selfScrapeDeps{
 			gatherer: reg, store: st, ready: st.Ready, instance: srv.Addr().String(), registerer: reg, log: log,
@@ -130,15 +130,15 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 		if err != nil {
 			return err
 		}
-		room(&g, rooms, self.Run)
+		room(rooms, &g, self.Run)
 	}
-	room(&g, rooms, func(ctx context.Context) error { return reloadOnHangup(ctx, live, log) })
+	room(rooms, &g, func(ctx context.Context) error { return reloadOnHangup(ctx, live, log) })
 	return g.Run()
 }
 
 // room adds f to g. It ends when ctx does; the group tells only the port to end,
 // and the port the rooms.
-func room(g *run.Group, ctx context.Context, f func(context.Context) error) {
+func room(ctx context.Context, g *run.Group, f func(context.Context) error) {
 	g.Add(func() error { return f(ctx) }, func(error) {})
 }
 

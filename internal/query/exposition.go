@@ -93,7 +93,7 @@ func metricOf(s sample) *dto.Metric {
 func labelPairs(ls labels.Labels) []*dto.LabelPair {
 	pairs := make([]*dto.LabelPair, 0, ls.Len())
 	ls.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName && l.Value != "" {
+		if l.Name != model.MetricNameLabel && l.Value != "" {
 			pairs = append(pairs, &dto.LabelPair{Name: proto.String(l.Name), Value: proto.String(l.Value)})
 		}
 	})

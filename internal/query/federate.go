@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/timestamp"
@@ -167,7 +168,7 @@ func (f *federation) newest(ctx context.Context, selectors [][]*labels.Matcher) 
 			return nil, done, errTooMany
 		}
 		s.metric = series.Labels()
-		s.name = s.metric.Get(labels.MetricName)
+		s.name = s.metric.Get(model.MetricNameLabel)
 		samples = append(samples, s)
 	}
 	if ws := set.Warnings(); len(ws) > 0 {

@@ -60,7 +60,7 @@ func (b *pacedBody) Read(buf []byte) (int, error) {
 	n, err := b.ReadCloser.Read(buf)
 	b.read += int64(n)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		// Else net/http, which waits for the peer to hang up, takes the deadline
 		// for that and cancels the running handler.
 		_ = b.c.SetReadDeadline(time.Time{})

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -108,12 +109,12 @@ func TestDiskFull(t *testing.T) {
 	disk := smallDisk(t, 192<<20, "") // mending writes blocks, which reserve 64 MiB a file
 	cfg := config(filepath.Join(disk, "data"))
 	s, closing := open(t, cfg, nil)
-	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewSource(7)), acked: map[string][]storetest.Sample{}}
+	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewPCG(7, 0)), acked: map[string][]storetest.Sample{}}
 	for round := range 4 {
-		free := fill(t, disk, int64(w.rnd.Intn(200<<10)))
+		free := fill(t, disk, int64(w.rnd.IntN(200<<10)))
 		failed := 0
 		for failed < 3 {
-			if err := w.write(1+w.rnd.Intn(3000), w.rnd.Intn(50)); err != nil {
+			if err := w.write(1+w.rnd.IntN(3000), w.rnd.IntN(50)); err != nil {
 				failed++
 				if !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) {
 					t.Fatalf("round %d: got error %v", round, err)
@@ -144,7 +145,7 @@ func TestOutOfOrderLogFull(t *testing.T) {
 	}
 	smallDisk(t, 64<<20, wbl)
 	s, closing := open(t, cfg, nil)
-	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewSource(7)), acked: map[string][]storetest.Sample{}}
+	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewPCG(7, 0)), acked: map[string][]storetest.Sample{}}
 	at := storetest.Base + 1_000_000
 	late := func() error { // a record of several pages, to be torn
 		batch := map[string]storetest.Sample{}
@@ -187,7 +188,7 @@ type fullDiskWriter struct {
 }
 
 func (*fullDiskWriter) series(n string) labels.Labels {
-	return labels.FromStrings(labels.MetricName, "m", "n", n, "padding", strings.Repeat(n, 4))
+	return labels.FromStrings(model.MetricNameLabel, "m", "n", n, "padding", strings.Repeat(n, 4))
 }
 
 // write commits samples of fresh series and late ones of an old series.
@@ -201,7 +202,7 @@ func (w *fullDiskWriter) write(fresh, late int) error {
 	}
 	err := w.send(batch)
 	if err == nil && late > 0 { // one sample a commit: the out-of-order log fails alone, too
-		err = w.send(map[string]storetest.Sample{"late": {T: now - 1 - int64(w.rnd.Intn(900)), V: w.rnd.Float64()}})
+		err = w.send(map[string]storetest.Sample{"late": {T: now - 1 - int64(w.rnd.IntN(900)), V: w.rnd.Float64()}})
 	}
 	return err
 }
@@ -252,7 +253,7 @@ func (w *fullDiskWriter) check(s *store.Store, when string) {
 	}
 	defer q.Close()
 	got := map[string]map[int64]float64{}
-	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "m"))
+	set := q.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "m"))
 	for set.Next() {
 		n := set.At().Labels().Get("n")
 		got[n] = map[int64]float64{}

