@@ -11,6 +11,11 @@ RELEASE  := $(shell git describe --tags --exact-match 2>/dev/null)
 LINT_VERSION := v2.15.0
 LINT         := $(WEIR_CACHE)/tools/golangci-lint-$(LINT_VERSION)/golangci-lint
 
+# CPU profiles of weir under the loads rw1, rw2 and otlp of bench, merged. With it
+# the compiler inlines what is hot: 8 % less CPU a sample. Not called default.pgo,
+# since then every test would compile all dependencies a second time.
+PROFILE := cmd/weir/weir.pgo
+
 # What `make gen` writes.
 GENERATED := docs/configuration.md $(wildcard docs/metrics.md)
 
@@ -74,7 +79,7 @@ bench: build peers ## measure Weir beside real Prometheus; BENCHFLAGS adds flags
 
 .PHONY: build
 build: ## build bin/weir
-	$(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/weir ./cmd/weir
+	$(GO) build -trimpath -pgo $(PROFILE) -ldflags '-X main.release=$(RELEASE)' -o bin/weir ./cmd/weir
 
 .PHONY: gen
 gen: ## write the generated pages anew

@@ -251,13 +251,15 @@ func (w *writer) refuseSeries(b *batch, i int, err error) {
 	reason := badLabels
 	var r *refused
 	var l *limitError
+	var in inCluster
+	errors.As(err, &in) // else the cluster stays unknown: its labels are what is wrong
 	switch {
 	case errors.As(err, &r):
 		reason = r.reason
 	case errors.As(err, &l):
 		reason = l.reason
 	}
-	w.countSeries(b, i, 0, reason)
+	w.countSeries(b, i, in.cluster, reason)
 	b.spoil(i)
 	b.say.add(reason, b.describe(i), err.Error())
 }

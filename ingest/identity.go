@@ -48,6 +48,14 @@ type refused struct {
 
 func (e *refused) Error() string { return e.detail }
 
+// inCluster is an error about a series whose cluster is known.
+type inCluster struct {
+	error
+	cluster clusterID
+}
+
+func (e inCluster) Unwrap() error { return e.error }
+
 // errDropped says that relabelling drops the series.
 var errDropped = errors.New("dropped by relabelling")
 
@@ -163,7 +171,7 @@ func (w *writer) resolve(app storage.AppenderV2, b *batch, i int) (target, error
 	}
 	to, err := w.settleIn(app, b, id)
 	if err != nil {
-		return target{id: idFaulty}, err
+		return target{id: idFaulty}, inCluster{err, w.ledger.cluster(id.cluster)}
 	}
 	b.keepLabels(i, id.labels)
 	w.remember(b.keys[i], to)
