@@ -375,6 +375,7 @@ func readSegment(name string, state func(rec []byte), block func(*journaled)) er
 	at := map[chunks.HeadSeriesRef]int{}
 	flush := func() {
 		if now != nil {
+			now.series = inRuns(now.series)
 			block(now)
 			clear(at)
 			now = nil
@@ -394,9 +395,6 @@ func readSegment(name string, state func(rec []byte), block func(*journaled)) er
 	}
 	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
 	err := readRecords(name, func(rec []byte) error {
-		if len(rec) == 0 {
-			return errors.New("empty record")
-		}
 		switch rec[0] {
 		case recordState:
 			flush()
@@ -415,6 +413,36 @@ func readSegment(name string, state func(rec []byte), block func(*journaled)) er
 	})
 	flush()
 	return err
+}
+
+// inRuns gives back the order of time to series that hold both floats and
+// histograms, which the journal keeps in records apart: a stale marker is a float
+// behind histograms, and must not be appended before them. Each run of one kind
+// becomes an entry of its own, since a request may not mix them in one.
+func inRuns(series []journaledSeries) (out []journaledSeries) {
+	for _, s := range series {
+		if len(s.samples) == 0 || len(s.histograms) == 0 {
+			out = append(out, s)
+			continue
+		}
+		floats, histograms := s.samples, s.histograms
+		for len(floats)+len(histograms) > 0 {
+			run := journaledSeries{ref: s.ref, labels: s.labels}
+			for len(floats) > 0 && (len(histograms) == 0 || floats[0].T < histograms[0].T) {
+				run.samples, floats = append(run.samples, floats[0]), floats[1:]
+			}
+			if len(run.samples) == 0 {
+				for len(histograms) > 0 && (len(floats) == 0 || histograms[0].T <= floats[0].T) {
+					run.histograms, histograms = append(run.histograms, histograms[0]), histograms[1:]
+				}
+			}
+			if len(floats)+len(histograms) == 0 {
+				run.exemplars = s.exemplars
+			}
+			out = append(out, run)
+		}
+	}
+	return out
 }
 
 // decodeRecord reads one of Prometheus' records into known or into series.

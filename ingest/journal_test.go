@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/weir-dev/weir/ingest/internal/wire"
 )
 
 // TestJournalTorn cuts the journal at every few bytes, as a kill may: what was
@@ -143,4 +146,22 @@ func fill(t *testing.T, path string) {
 	for err == nil {
 		_, err = f.Write(make([]byte, 4096))
 	}
+}
+
+// TestJournalRuns: a stale marker behind a histogram of the same series comes
+// back behind it, in an entry of its own.
+func TestJournalRuns(t *testing.T) {
+	h := func(t int64) wire.Histogram { return wire.Histogram{T: t, H: &histogram.Histogram{}} }
+	f := func(t int64) wire.Sample { return wire.Sample{T: t} }
+	got := inRuns([]journaledSeries{
+		{ref: 1, samples: []wire.Sample{f(2), f(5)}, histograms: []wire.Histogram{h(1), h(3), h(4)}},
+		{ref: 2, samples: []wire.Sample{f(1)}},
+	})
+	require.Equal(t, []journaledSeries{
+		{ref: 1, histograms: []wire.Histogram{h(1)}},
+		{ref: 1, samples: []wire.Sample{f(2)}},
+		{ref: 1, histograms: []wire.Histogram{h(3), h(4)}},
+		{ref: 1, samples: []wire.Sample{f(5)}},
+		{ref: 2, samples: []wire.Sample{f(1)}},
+	}, got)
 }

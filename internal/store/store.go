@@ -132,6 +132,9 @@ func (s *Store) replay(ctx context.Context, cfg *Config) (_ *tsdb.DB, _ *tsdbuti
 			return nil, nil, err
 		}
 	}
+	if err := s.forgetMarkers(filepath.Join(cfg.Dir, wlog.WblDirName)); err != nil {
+		return nil, nil, err
+	}
 	defer s.watchReplay(ctx)()
 	db, err := tsdb.Open(cfg.Dir, s.log, s.wal.capture(s.reg), s.options(cfg), s.stats)
 	debug.FreeOSMemory() // what replay left: 140 of 1105 MiB at 1M series

@@ -183,7 +183,7 @@ func TestLock(t *testing.T) {
 
 // TestCrash copies the files of a running store, as a kill -9 leaves them.
 func TestCrash(t *testing.T) {
-	dir, copied := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
 	s, _ := open(t, config(dir), nil)
 	want := map[string][]storetest.Sample{}
 	series := func(n string) labels.Labels { return labels.FromStrings(model.MetricNameLabel, "m", "n", n) }
@@ -204,13 +204,23 @@ func TestCrash(t *testing.T) {
 			put("out of order", storetest.Sample{T: storetest.Base + (600-i)*1000, V: float64(i)})
 		}
 	}
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	os.Remove(filepath.Join(copied, "lock"))
-	again, _ := open(t, config(copied), nil)
-	for n, samples := range want {
-		storetest.Expect(t, again, series(n), samples)
+	// Killed as it is, and before any chunk that was mapped to disk got there: the
+	// logs hold all that they say of it.
+	for _, unwritten := range []bool{false, true} {
+		copied := filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(filepath.Join(copied, "lock"))
+		if unwritten {
+			if err := os.RemoveAll(filepath.Join(copied, "chunks_head")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again, _ := open(t, config(copied), nil)
+		for n, samples := range want {
+			storetest.Expect(t, again, series(n), samples)
+		}
 	}
 }
 
