@@ -8,3 +8,6 @@ func (s *Store) DB() *tsdb.DB { return s.db.Load() }
 // SetStripes is for tests that open many stores, which takes 50 ms with the stripes
 // of a large one. It is called before Run.
 func (s *Store) SetStripes(n int) { s.stripes = n }
+
+// BlankMarkers is what [Store] does to a segment of the out-of-order log at start.
+var BlankMarkers = blankMarkers

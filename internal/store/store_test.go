@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+	"github.com/prometheus/prometheus/tsdb/record"
 	"go.uber.org/goleak"
 
 	"github.com/weir-dev/weir/internal/conf"
@@ -222,6 +224,64 @@ func TestCrash(t *testing.T) {
 			storetest.Expect(t, again, series(n), samples)
 		}
 	}
+}
+
+// TestBlankMarkers: of the out-of-order log the markers go and the samples stay.
+// What it is for, a kill during a compaction, is TestChaosKill's.
+func TestBlankMarkers(t *testing.T) {
+	for _, c := range []store.Compression{"none", "snappy", "zstd"} {
+		t.Run(string(c), func(t *testing.T) {
+			cfg := config(t.TempDir())
+			cfg.WALCompression = c
+			s, _ := open(t, cfg, nil)
+			ls := labels.FromStrings(model.MetricNameLabel, "m")
+			add(t, s, ls, storetest.Base+1_000_000, 1)
+			for i := range int64(100) { // a chunk of late samples is mapped at 32
+				add(t, s, ls, storetest.Base+i*1000, float64(i))
+			}
+			copied := filepath.Join(t.TempDir(), "wbl")
+			if err := os.CopyFS(copied, os.DirFS(filepath.Join(cfg.Dir, wlog.WblDirName))); err != nil {
+				t.Fatal(err)
+			}
+			first, err := store.BlankMarkers(wlog.SegmentName(copied, 0))
+			if err != nil || first == 0 {
+				t.Fatalf("blanked %d, %v; want some", first, err)
+			}
+			again, err := store.BlankMarkers(wlog.SegmentName(copied, 0))
+			if err != nil || again != 0 {
+				t.Fatalf("blanked %d more, %v; want none", again, err)
+			}
+			if markers, samples := countWBL(t, copied); markers != 0 || samples != 100 {
+				t.Fatalf("left %d markers and %d samples, want 0 and 100", markers, samples)
+			}
+		})
+	}
+}
+
+func countWBL(t *testing.T, dir string) (markers, samples int) {
+	sr, err := wlog.NewSegmentsReader(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sr.Close() }() // it only reads
+	dec := record.NewDecoder(nil, slog.New(slog.DiscardHandler))
+	r := wlog.NewReader(sr)
+	for r.Next() {
+		switch dec.Type(r.Record()) {
+		case record.MmapMarkers:
+			markers++
+		case record.Samples, record.SamplesV2:
+			got, err := dec.Samples(r.Record(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			samples += len(got)
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return markers, samples
 }
 
 type recorder struct {
