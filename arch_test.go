@@ -55,6 +55,10 @@ var importRules = []struct {
 		why: "test code has no place in the binary",
 	},
 	{
+		from: "**", to: "e2e/**", except: []string{"e2e/**"},
+		why: "e2e starts real programs; nothing in the binary may",
+	},
+	{
 		from: "internal/query/**", to: "ingest/**", tests: true,
 		why: "data moves from left to right; the read path never calls a writer",
 	},

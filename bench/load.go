@@ -34,9 +34,13 @@ type outcome struct {
 func send(ctx context.Context, url string, proto protocol, bodies [][]body) outcome {
 	var wg sync.WaitGroup
 	outs := make([]outcome, len(bodies))
+	p := newPace(len(bodies))
 	start := time.Now()
 	for c := range bodies {
-		wg.Go(func() { outs[c] = sendLane(ctx, url, proto, bodies[c]) })
+		wg.Go(func() {
+			defer p.leave(c)
+			outs[c] = sendLane(ctx, url, proto, bodies[c], func(n int) { p.wait(c, n, len(bodies[c])) })
+		})
 	}
 	wg.Wait()
 	total := outcome{wall: time.Since(start)}
@@ -54,12 +58,14 @@ func send(ctx context.Context, url string, proto protocol, bodies [][]body) outc
 	return total
 }
 
-func sendLane(ctx context.Context, url string, proto protocol, bodies []body) outcome {
+// sendLane calls wait with the number of a body before it sends it.
+func sendLane(ctx context.Context, url string, proto protocol, bodies []body, wait func(n int)) outcome {
 	tr := &http.Transport{MaxConnsPerHost: 1, DisableCompression: true}
 	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr, Timeout: requestTimeout}
 	o := outcome{latencies: make([]time.Duration, 0, len(bodies))}
-	for _, b := range bodies {
+	for n, b := range bodies {
+		wait(n)
 		if ctx.Err() != nil {
 			break
 		}
