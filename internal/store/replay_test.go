@@ -1,3 +1,7 @@
+//go:build !race
+
+// What is measured here, memory and time, is that of the race detector under it.
+
 package store_test
 
 import (

@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector has sync.Pool drop things at random, so allocations say nothing.
+
 package wire
 
 import (
