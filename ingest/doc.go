@@ -12,7 +12,8 @@
 // Files stand in the order a sample meets them: remotewrite.go (HTTP), source.go
 // (labels as the protocol wrote them), batch.go, key.go and table.go (series
 // identity), series.go (what is remembered of a series), identity.go (labels,
-// relabelling, limits), append.go (rounds of append and commit), ha.go,
+// relabelling), limits.go, append.go (rounds of append and commit), sample.go (one
+// sample's turn), complaint.go (what a refusal says), sweep.go (forgetting), ha.go,
 // hold.go, journal.go, restore.go and hastatus.go (high-availability pairs: who is
 // elected, what is held of the others, how it outlives a kill), ledger.go, metadata.go, config.go.
 // OTLP joins at batch.go; otlp.go lists its files.
