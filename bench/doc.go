@@ -14,15 +14,14 @@
 //	encode.go    requests to bodies: remote_write 1.0, 2.0
 //	otlp.go      the same for OTLP metrics
 //	load.go      bodies to the server, all encoded before the clock starts
-//	server.go    starts and stops a server under test on one core
-//	proc.go      CPU, memory and disk of that server, from /proc and the file system
+//	server.go    the servers under test: flags, files, addresses
 //	verify.go    asks the server whether everything arrived
 //	run.go       one run from empty directory to figures; pairs of runs
 //	report.go    figures to text
-//	machine.go   what the text says of the machine, the binaries and the command
 //
 // Bodies are owned by the plan's caller and are only read after encoding, so one
 // encoded set serves every server of a pair. The program speaks HTTP and
-// imports no package of this module: it measures what a client feels. Nobody
+// imports no package of this module outside bench: it measures what a client
+// feels. Package measure starts the servers and reads what they cost. Nobody
 // imports it.
 package main

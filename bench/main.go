@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"runtime"
 	"syscall"
+
+	"github.com/weir-dev/weir/bench/measure"
 )
 
 func main() {
@@ -118,11 +120,11 @@ func run(ctx context.Context, args []string) error {
 	if runtime.NumCPU() < 2 {
 		return errors.New("one CPU: want two or more, one for the server and one for the load")
 	}
-	if err := pinSelf(loadCore); err != nil {
+	if err := measure.PinSelf(loadCore); err != nil {
 		return err
 	}
 	b := &bench{contestants: contestants, dir: o.dir, seed: o.seed, pairs: o.pairs, log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	rep := newReport("go run ./bench "+anonymous(args), contestants)
+	rep := newReport("go run ./bench "+measure.Anonymous(args), contestants)
 	for _, sc := range scenarios {
 		err := b.runScenario(ctx, sc, func(r result, ld *load) error {
 			rep.add(r, ld)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/weir-dev/weir/bench/measure"
 )
 
 // report gathers results and writes them as text: machine, commands, a table of
@@ -21,10 +23,13 @@ type report struct {
 	wire     map[string]string // scenario -> bytes a sample on the wire
 }
 
+// versionArgs is how each program is asked what it is.
+var versionArgs = map[kind]string{weir: "version", prometheus: "--version", victoriametrics: "-version"}
+
 func newReport(command string, cs []contestant) *report {
 	r := &report{command: command, started: time.Now().UTC(), wire: map[string]string{}}
 	for _, c := range cs {
-		r.versions = append(r.versions, fmt.Sprintf("%s: %s", c.kind, version(c)))
+		r.versions = append(r.versions, fmt.Sprintf("%s: %s", c.kind, measure.Version(c.binary, versionArgs[c.kind])))
 	}
 	return r
 }
@@ -65,7 +70,7 @@ func (rep *report) render(w io.Writer) {
 
 func (rep *report) renderHead(w io.Writer) {
 	fmt.Fprintf(w, "# Cost of writing, measured %s\n\n", rep.started.Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(w, "machine: %s\ngo: %s\ncommand: %s\n", machine(), runtime.Version(), rep.command)
+	fmt.Fprintf(w, "machine: %s\ngo: %s\ncommand: %s\n", measure.Machine(), runtime.Version(), rep.command)
 	for _, v := range rep.versions {
 		fmt.Fprintln(w, v)
 	}
@@ -79,7 +84,7 @@ warm-up included. A run that refused, lost or changed a sample is FAILED and in 
 	for _, r := range rep.results {
 		if !seen[r.Server] {
 			seen[r.Server] = true
-			fmt.Fprintf(w, "\n%s started as: GOMAXPROCS=1 %s\n", r.Server, anonymous(r.Argv))
+			fmt.Fprintf(w, "\n%s started as: GOMAXPROCS=1 %s\n", r.Server, measure.Anonymous(r.Argv))
 		}
 	}
 }
@@ -176,21 +181,13 @@ func renderSummary(w io.Writer, rs []result) {
 	for _, c := range columns(rs[0].Scenario) {
 		fmt.Fprint(tw, c.title)
 		for _, k := range ks {
-			fmt.Fprint(tw, "\t", spread(c.format, values(sound(rs, k), c.of)))
+			fmt.Fprint(tw, "\t", measure.Spread(c.format, values(sound(rs, k), c.of)))
 		}
 		for _, k := range ks[1:] {
-			fmt.Fprint(tw, "\t", spread("%.3f", ratios(sound(rs, ks[0]), sound(rs, k), c.of)))
+			fmt.Fprint(tw, "\t", measure.Spread("%.3f", ratios(sound(rs, ks[0]), sound(rs, k), c.of)))
 		}
 		fmt.Fprintln(tw)
 	}
-}
-
-// spread prints the median of sorted values and their range.
-func spread(format string, v []float64) string {
-	if len(v) == 0 {
-		return "-"
-	}
-	return fmt.Sprintf(format+" ("+format+" to "+format+")", median(v), v[0], v[len(v)-1])
 }
 
 // ratios divides the runs of one server by those of another in the same pair,
@@ -209,7 +206,7 @@ func ratios(as, bs []result, of func(*result) float64) []float64 {
 }
 
 func renderBenchstat(w io.Writer, rs []result) {
-	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/weir-dev/weir/bench\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, cpuModel())
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/weir-dev/weir/bench\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, measure.CPUModel())
 	for _, f := range figures {
 		if f.higher {
 			fmt.Fprintf(w, "Unit %s better=higher\n", f.unit)
@@ -256,13 +253,4 @@ func values(rs []result, of func(*result) float64) []float64 {
 	}
 	slices.Sort(v)
 	return v
-}
-
-// median of sorted values.
-func median(v []float64) float64 {
-	mid := len(v) / 2
-	if len(v)%2 == 1 {
-		return v[mid]
-	}
-	return (v[mid-1] + v[mid]) / 2
 }

@@ -6,13 +6,7 @@ import (
 	"time"
 )
 
-func TestMedianAndPercentile(t *testing.T) {
-	if got := median([]float64{1, 2, 9}); got != 2 {
-		t.Errorf("median of three: got %v, want 2", got)
-	}
-	if got := median([]float64{1, 2, 4, 9}); got != 3 {
-		t.Errorf("median of four: got %v, want 3", got)
-	}
+func TestPercentile(t *testing.T) {
 	var d []time.Duration
 	for i := range 200 {
 		d = append(d, time.Duration(i))
@@ -56,13 +50,6 @@ func TestReport(t *testing.T) {
 	}
 	if rep.failed() != 1 {
 		t.Errorf("failed: got %d, want 1", rep.failed())
-	}
-}
-
-func TestAnonymous(t *testing.T) {
-	got := anonymous([]string{"/a/b/prometheus", "-o", "results/x.txt", "--config.file=/tmp/z/c.yaml", "rw1 k=1"})
-	if want := `prometheus -o results/x.txt --config.file=c.yaml "rw1 k=1"`; got != want {
-		t.Errorf("anonymous: got %s, want %s", got, want)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/weir-dev/weir/bench/measure"
 )
 
 const (
@@ -131,15 +133,15 @@ func (b *bench) runOnce(ctx context.Context, c contestant, ld *load) (r result, 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	r = result{Scenario: ld.plan.scenario, Server: c.kind, Load: loadAverage()}
+	r = result{Scenario: ld.plan.scenario, Server: c.kind, Load: measure.LoadAverage()}
 	s, err := startServer(ctx, c, dir, serverCore)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	r.Argv = s.argv
-	if err := measure(ctx, s, ld, &r); err != nil {
-		return r, fmt.Errorf("%w; the server's log ends: %s", err, logTail(s.logPath))
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	r.Argv = s.Argv
+	if err := play(ctx, s, ld, &r); err != nil {
+		return r, fmt.Errorf("%w; the server's log ends: %s", err, s.LogTail())
 	}
 	if r.Fault == "" {
 		if err := flush(ctx, s); err != nil {
@@ -159,10 +161,10 @@ func (b *bench) runOnce(ctx context.Context, c contestant, ld *load) (r result, 
 	return r, ctx.Err()
 }
 
-// measure plays warm-up and window and reads the server's CPU around each.
-func measure(ctx context.Context, s *server, ld *load, r *result) error {
+// play sends warm-up and window and reads the server's CPU around each.
+func play(ctx context.Context, s *server, ld *load, r *result) error {
 	var marks [4]time.Duration // CPU before warm-up, before, after the window, after the background
-	mark := func(i int) (err error) { marks[i], err = cpuTime(s.pid()); return err }
+	mark := func(i int) (err error) { marks[i], err = measure.CPUTime(s.Pid()); return err }
 	proto := ld.plan.scenario.Proto
 	if err := mark(0); err != nil {
 		return err
@@ -189,7 +191,7 @@ func measure(ctx context.Context, s *server, ld *load, r *result) error {
 	r.P50, r.P99 = percentile(window.latencies, 50), percentile(window.latencies, 99)
 	r.Fault = refusals(proto, warm, window)
 	var err error
-	r.RSS, err = peakRSS(s.pid())
+	r.RSS, err = measure.PeakRSS(s.Pid())
 	return err
 }
 
@@ -223,7 +225,7 @@ func flush(ctx context.Context, s *server) error {
 	if s.kind != victoriametrics {
 		return nil
 	}
-	_, err := getStatus(ctx, s.base+"/internal/force_flush")
+	_, err := measure.GetStatus(ctx, s.base+"/internal/force_flush")
 	return err
 }
 
@@ -233,16 +235,15 @@ func flush(ctx context.Context, s *server) error {
 // holds most in memory and is measured after a forced merge for both.
 func sizes(ctx context.Context, s *server) (all, compacted int64, err error) {
 	if s.kind == victoriametrics {
-		if _, err := getStatus(ctx, s.base+"/internal/force_merge"); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+		defer cancel()
+		if err := measure.MergeAll(ctx, s.base); err != nil {
 			return 0, 0, err
 		}
-		if err := awaitMerge(ctx, s.base); err != nil {
-			return 0, 0, err
-		}
-		all, err = diskUsage(s.dataDir)
+		all, err = measure.DiskUsage(s.dataDir)
 		return all, all, err
 	}
-	if all, err = diskUsage(s.dataDir); err != nil {
+	if all, err = measure.DiskUsage(s.dataDir); err != nil {
 		return 0, 0, err
 	}
 	name, err := snapshot(ctx, s.base)
@@ -253,7 +254,7 @@ func sizes(ctx context.Context, s *server) (all, compacted int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	compacted, err = diskUsage(dir)
+	compacted, err = measure.DiskUsage(dir)
 	return all, compacted, err
 }
 
@@ -265,13 +266,4 @@ func findDir(root, name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("find snapshot %s below %s: not there", name, root)
-}
-
-func loadAverage() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "?"
-	}
-	one, _, _ := strings.Cut(string(b), " ")
-	return one
 }

@@ -2,17 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
-	"time"
+
+	"github.com/weir-dev/weir/bench/measure"
 )
 
 // kind is a product that bench can start.
@@ -30,15 +24,6 @@ type contestant struct {
 	binary string
 }
 
-const (
-	// readyTimeout bounds the wait for the first ready answer; an empty data
-	// directory takes under a second everywhere.
-	readyTimeout = 60 * time.Second
-	// stopTimeout bounds the wait after SIGTERM: Prometheus at 1M series needs
-	// some seconds to close its head.
-	stopTimeout = 60 * time.Second
-)
-
 // server is a running server under test.
 type server struct {
 	kind    kind
@@ -46,10 +31,8 @@ type server struct {
 	write   map[protocol]string
 	ready   string
 	dataDir string
-	logPath string
-	argv    []string // as run, taskset included
-	cmd     *exec.Cmd
-	done    chan struct{} // closed once the process is gone
+	argv    []string // taskset included
+	*measure.Program
 }
 
 // startServer starts c on core with an empty directory below dir and waits until
@@ -59,40 +42,25 @@ func startServer(ctx context.Context, c contestant, dir string, core int) (*serv
 	if err != nil {
 		return nil, fmt.Errorf("configure %s in %s: %w", c.kind, dir, err)
 	}
-	log, err := os.Create(s.logPath)
-	if err != nil {
+	if s.Program, err = measure.Start(string(c.kind), dir, filepath.Join(dir, "log"), s.argv); err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	s.cmd = exec.Command(s.argv[0], s.argv[1:]...)
-	s.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.Dir = dir
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", strings.Join(s.argv, " "), err)
-	}
-	s.done = make(chan struct{})
-	go func() {
-		defer close(s.done)
-		_ = s.cmd.Wait() // how it ended is in cmd.ProcessState
-	}()
-	if err := s.awaitReady(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("wait for %s (%s): %w; its log ends: %s",
-			c.kind, s.ready, err, logTail(s.logPath)), s.stop())
+	if err := s.AwaitReady(ctx, s.ready); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
 // configure writes the config file, if any, and builds the command line.
 func configure(c contestant, dir string, core int) (*server, error) {
-	ports, err := freePorts(3)
+	ports, err := measure.FreePorts(3)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{
 		kind: c.kind, base: "http://" + ports[0], ready: "http://" + ports[0] + "/-/ready",
-		dataDir: filepath.Join(dir, "data"), logPath: filepath.Join(dir, "log"),
-		argv: []string{"taskset", "-c", fmt.Sprint(core), c.binary},
+		dataDir: filepath.Join(dir, "data"),
+		argv:    measure.OnCore(core, c.binary),
 	}
 	s.write = map[protocol]string{rw1: s.base + "/api/v1/write", rw2: s.base + "/api/v1/write"}
 	config := filepath.Join(dir, "config.yaml")
@@ -144,73 +112,4 @@ query:
   timeout: 10m
   admin_api: true
 `, ports[0], dataDir, ports[1], ports[2])
-}
-
-// freePorts returns n loopback addresses nobody listens on at the moment.
-func freePorts(n int) ([]string, error) {
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		defer func() { _ = l.Close() }() // not before all are found, so that they differ
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
-}
-
-func (s *server) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	for {
-		if code, err := getStatus(ctx, s.ready); err == nil && code == http.StatusOK {
-			return nil
-		}
-		select {
-		case <-s.done:
-			return fmt.Errorf("it ended with %s", s.cmd.ProcessState)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-func getStatus(ctx context.Context, url string) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, err
-}
-
-func (s *server) pid() int { return s.cmd.Process.Pid }
-
-// stop ends the server, gently first, and returns once it is gone.
-func (s *server) stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // an error means it is gone: done tells
-	select {
-	case <-s.done:
-		return nil
-	case <-time.After(stopTimeout):
-	}
-	_ = s.cmd.Process.Kill()
-	<-s.done
-	return fmt.Errorf("stop %s: still there %s after SIGTERM, killed", s.kind, stopTimeout)
-}
-
-// logTail is the end of a log file, for an error message.
-func logTail(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(b[max(0, len(b)-1000):]))
 }

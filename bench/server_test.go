@@ -65,3 +65,11 @@ func TestConfigure(t *testing.T) {
 		t.Error("configure of an unknown server: no error")
 	}
 }
+
+func readFile(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}

@@ -239,33 +239,3 @@ func snapshot(ctx context.Context, base string) (string, error) {
 	}
 	return answer.Data.Name, nil
 }
-
-// awaitMerge waits until VictoriaMetrics has no forced merge under way.
-func awaitMerge(ctx context.Context, base string) error {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	for {
-		time.Sleep(time.Second)
-		text, err := getText(ctx, base+"/metrics")
-		if err != nil {
-			return fmt.Errorf("wait for the forced merge: %w", err)
-		}
-		if strings.Contains(text, "\nvm_active_force_merges 0\n") {
-			return nil
-		}
-	}
-}
-
-func getText(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
-}

@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"bytes"
@@ -96,8 +96,8 @@ func family(pid int) ([]stat, error) {
 	return out, nil
 }
 
-// cpuTime is the user and system time used so far by pid and its children.
-func cpuTime(pid int) (time.Duration, error) {
+// CPUTime is the user and system time used so far by pid and its children.
+func CPUTime(pid int) (time.Duration, error) {
 	fam, err := family(pid)
 	var sum time.Duration
 	for _, s := range fam {
@@ -106,23 +106,41 @@ func cpuTime(pid int) (time.Duration, error) {
 	return sum, err
 }
 
-// peakRSS is the largest resident size, in bytes, that pid and its living
+// CPUClock is the user and system time used so far by the threads of pid alone,
+// ended ones included, in nanoseconds where CPUTime counts ticks.
+func CPUClock(pid int) (time.Duration, error) {
+	// The clock of another process is its inverted number and, in the lowest three
+	// bits, "what the scheduler counts", see clock_getcpuclockid(3).
+	id := ^int32(pid)<<3 | 2
+	var ts unix.Timespec
+	if err := unix.ClockGettime(id, &ts); err != nil {
+		return 0, fmt.Errorf("read the CPU clock of process %d: %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// PeakRSS is the largest resident size, in bytes, that pid and its living
 // children have had, summed.
-func peakRSS(pid int) (int64, error) {
+func PeakRSS(pid int) (int64, error) {
 	fam, err := family(pid)
 	var sum int64
 	for _, s := range fam {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid))
-		if err != nil {
-			return 0, fmt.Errorf("read peak memory: %w", err)
-		}
-		n, err := parseHWM(text)
+		n, err := PeakRSSAlone(s.pid)
 		if err != nil {
 			return 0, err
 		}
 		sum += n
 	}
 	return sum, err
+}
+
+// PeakRSSAlone is PeakRSS without children.
+func PeakRSSAlone(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read peak memory: %w", err)
+	}
+	return parseHWM(text)
 }
 
 // parseHWM reads VmHWM, in bytes, from the text of /proc/PID/status.
@@ -142,8 +160,8 @@ func parseHWM(text []byte) (int64, error) {
 	return 0, fmt.Errorf("parse /proc/PID/status: no VmHWM line")
 }
 
-// diskUsage is what du says of dir: allocated bytes of all files below it.
-func diskUsage(dir string) (int64, error) {
+// DiskUsage is what du says of dir: allocated bytes of all files below it.
+func DiskUsage(dir string) (int64, error) {
 	var sum int64
 	seen := map[uint64]bool{}
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
@@ -172,9 +190,9 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// pinSelf moves every thread of this process, and so those to come, to one core
+// PinSelf moves every thread of this process, and so those to come, to one core
 // and tells the Go scheduler.
-func pinSelf(core int) error {
+func PinSelf(core int) error {
 	runtime.GOMAXPROCS(1)
 	var set unix.CPUSet
 	set.Set(core)

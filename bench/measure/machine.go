@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"debug/buildinfo"
@@ -11,13 +11,14 @@ import (
 	"strings"
 )
 
-// machine is one line on what the figures were measured with.
-func machine() string {
-	return fmt.Sprintf("%s, %d cores, %s RAM, Linux %s", cpuModel(), runtime.NumCPU(),
+// Machine is one line on what the figures were measured with.
+func Machine() string {
+	return fmt.Sprintf("%s, %d cores, %s RAM, Linux %s", CPUModel(), runtime.NumCPU(),
 		procField("/proc/meminfo", "MemTotal"), strings.TrimSpace(readFile("/proc/sys/kernel/osrelease")))
 }
 
-func cpuModel() string { return procField("/proc/cpuinfo", "model name") }
+// CPUModel is what the kernel calls the processor.
+func CPUModel() string { return procField("/proc/cpuinfo", "model name") }
 
 // procField is the value behind the first "key :" of a /proc file.
 func procField(path, key string) string {
@@ -38,16 +39,15 @@ func readFile(path string) string {
 	return string(b)
 }
 
-// version says what a binary is: its own first line, if it has one, and what the
-// Go tool wrote into it.
-func version(c contestant) string {
-	arg := map[kind]string{weir: "version", prometheus: "--version", victoriametrics: "-version"}[c.kind]
-	out, err := exec.Command(c.binary, arg).CombinedOutput()
+// Version says what a binary is: the first line it prints when asked with arg, and
+// what the Go tool wrote into it.
+func Version(binary, arg string) string {
+	out, err := exec.Command(binary, strings.Fields(arg)...).CombinedOutput()
 	if err != nil {
 		return err.Error()
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	info, err := buildinfo.ReadFile(c.binary)
+	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
 		return first
 	}
@@ -65,9 +65,9 @@ func version(c contestant) string {
 	return strings.TrimSpace(text)
 }
 
-// anonymous shortens the paths of arguments to their last element: results are
+// Anonymous shortens the paths of arguments to their last element: results are
 // published, and where a machine keeps its files says nothing about them.
-func anonymous(args []string) string {
+func Anonymous(args []string) string {
 	out := make([]string, len(args))
 	for i, a := range args {
 		key, val, ok := strings.Cut(a, "=")
@@ -82,4 +82,14 @@ func anonymous(args []string) string {
 		out[i] = a
 	}
 	return strings.Join(out, " ")
+}
+
+// LoadAverage is that of the last minute, for a reader to tell a busy machine by.
+func LoadAverage() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "?"
+	}
+	one, _, _ := strings.Cut(string(b), " ")
+	return one
 }

@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"os"
@@ -57,16 +57,16 @@ func TestCPUTimeOfChildren(t *testing.T) {
 	if _, err := out.Read(make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	cpu, err := cpuTime(pid)
+	cpu, err := CPUTime(pid)
 	if err != nil || cpu < 2*tick {
-		t.Errorf("cpuTime: got %s, %v, want at least %s", cpu, err, 2*tick)
+		t.Errorf("CPUTime: got %s, %v, want at least %s", cpu, err, 2*tick)
 	}
 	fam, err := family(pid)
 	if err != nil || len(fam) != 2 {
 		t.Errorf("family: got %+v, %v, want the shell and sleep", fam, err)
 	}
-	if rss, err := peakRSS(pid); err != nil || rss < 100<<10 {
-		t.Errorf("peakRSS: got %d, %v, want at least 100 KiB", rss, err)
+	if rss, err := PeakRSS(pid); err != nil || rss < 100<<10 {
+		t.Errorf("PeakRSS: got %d, %v, want at least 100 KiB", rss, err)
 	}
 }
 
@@ -75,8 +75,8 @@ func TestCPUTimeOfNobody(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
-	if cpu, err := cpuTime(cmd.Process.Pid); err == nil {
-		t.Errorf("cpuTime of an ended process: got %s, want an error", cpu)
+	if cpu, err := CPUTime(cmd.Process.Pid); err == nil {
+		t.Errorf("CPUTime of an ended process: got %s, want an error", cpu)
 	}
 }
 
@@ -89,8 +89,8 @@ func TestDiskUsageCountsLinksOnce(t *testing.T) {
 	if err := os.Link(file, filepath.Join(dir, "b")); err != nil {
 		t.Fatal(err)
 	}
-	got, err := diskUsage(dir)
+	got, err := DiskUsage(dir)
 	if err != nil || got < 1<<20 || got > 1<<20+64<<10 {
-		t.Errorf("diskUsage: got %d, %v, want about %d", got, err, 1<<20)
+		t.Errorf("DiskUsage: got %d, %v, want about %d", got, err, 1<<20)
 	}
 }

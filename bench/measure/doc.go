@@ -1,0 +1,14 @@
+// Package measure starts programs on one core and reads what they cost.
+//
+// In: command lines and process numbers. Out: CPU time, peak memory and bytes on
+// disk, and the lines that say in a results file what they were measured on.
+//
+//	program.go  starts, waits for and stops a program
+//	proc.go     its CPU and memory from /proc, its disk from the file system
+//	merge.go    VictoriaMetrics' data in its final form
+//	machine.go  the machine, the binaries and the command in words
+//	figures.go  medians and ranges
+//	table.go    the beginning and the tables of a results file
+//
+// It needs Linux. The programs of bench import it.
+package measure
