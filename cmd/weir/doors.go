@@ -22,6 +22,8 @@ func doors() []server.Door {
 		{Path: "federate", Text: "federation, with match[]"},
 		{Path: "api/v1/status/ledger", Text: "what became of every sample received"},
 		{Path: "api/v1/status/ha", Text: "which replica of each HA pair is stored"},
+		{Path: "api/v1/status/rollup", Text: "what is rolled up, and how far behind it is"},
+		{Path: "api/v1/status/retention", Text: "what retention would delete now, and why"},
 		{Path: "api/v1/status/tsdb", Text: "the store's series by metric and label"},
 	}
 }
@@ -30,7 +32,7 @@ func doors() []server.Door {
 func queryDeps(cfg Config, live *liveConfig, st *store.Store, in *ingest.Ingest, log *slog.Logger, reg *prometheus.Registry) query.Deps {
 	b := readBuild()
 	return query.Deps{
-		Storage: st, Exemplars: st, TSDB: st, Metadata: in.Metadata(), Ready: st.Ready,
+		Storage: st, Tiers: st.Tiers(), Exemplars: st, TSDB: st, Metadata: in.Metadata(), Ready: st.Ready,
 		Dir: cfg.Store.Dir, ConfigYAML: live.yaml, Flags: map[string]string{"config.file": live.file},
 		Build:   v1.PrometheusVersion{Version: b.version, Revision: b.commit, GoVersion: runtime.Version()},
 		Runtime: live.runtime, ExternalURL: cfg.Server.ExternalURL,

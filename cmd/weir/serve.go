@@ -59,7 +59,7 @@ func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
 // serve runs the rooms until ctx ends or one of them fails:
 //
 //	remote_write, OTLP ──> ingest ──> store <── query <── PromQL, Grafana
-//	                          └── limits ──┘
+//	                          └── limits ──┘└── rollups ──> bucket
 //	server: the port they all share; self scrape: Weir as its own sender
 //
 // Resources are opened top-down and closed bottom-up, after all actors are gone.
@@ -101,6 +101,8 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	mux.Handle("/api/v1/write", in.WriteHandler())
 	mux.Handle("GET /api/v1/status/ledger", in.LedgerHandler())
 	mux.Handle("GET /api/v1/status/ha", in.HAHandler())
+	mux.Handle("GET /api/v1/status/rollup", st.Tiers().StatusHandler())
+	mux.Handle("GET /api/v1/status/retention", st.Tiers().RetentionHandler())
 	q.Register(mux)
 	srv, err := server.New(cfg.Server, server.Deps{
 		Handler: mux, Doors: doors(), Ready: st.Ready, Reload: live.reload,

@@ -19,6 +19,8 @@ type Config struct {
 	MaxConcurrency int `yaml:"max_concurrency"`
 	// How old the newest sample of a series may be to still count as its value. More than 0s. Restart.
 	Lookback conf.Duration `yaml:"lookback"`
+	// Use of rollups in the place of samples.
+	Rollups Rollups `yaml:"rollups"`
 	// Bounds of /api/v1/read.
 	RemoteRead RemoteRead `yaml:"remote_read"`
 	// File that gets one JSON line a query, opened again on reload so that it can be rotated; empty means no log. Reload.
@@ -27,6 +29,14 @@ type Config struct {
 	AdminAPI bool `yaml:"admin_api"`
 	// Regular expression over a whole Origin header: web pages from there may read answers; empty means none. Restart.
 	CORSOrigin string `yaml:"cors_origin"`
+}
+
+// Rollups says when rollups may answer queries.
+type Rollups struct {
+	// Whether rollups may answer queries; false reads samples, and where those are gone the last value of each window. Restart.
+	Enabled bool `yaml:"enabled"`
+	// Least time that a selector reads (graph and range together) for rollups to stand in for samples that are still held; shorter ones are answered from samples; 0s means always. Restart.
+	MinRange conf.Duration `yaml:"min_range"`
 }
 
 // RemoteRead bounds what one sender of /api/v1/read may take.
@@ -46,6 +56,7 @@ func DefaultConfig() Config {
 		Timeout:        conf.Duration(2 * time.Minute),
 		MaxConcurrency: 20,
 		Lookback:       conf.Duration(5 * time.Minute),
+		Rollups:        Rollups{Enabled: true, MinRange: conf.Duration(24 * time.Hour)},
 		RemoteRead: RemoteRead{
 			SampleLimit:     50_000_000,
 			Concurrency:     10,
@@ -71,6 +82,9 @@ func (c *Config) Validate(f *conf.Faults) {
 	}
 	if _, err := relabel.NewRegexp(c.CORSOrigin); err != nil {
 		f.Add("cors_origin", c.CORSOrigin, "a regular expression ("+err.Error()+")")
+	}
+	if c.Rollups.MinRange < 0 {
+		f.At("rollups").Add("min_range", c.Rollups.MinRange, "0s (always) or more")
 	}
 	c.RemoteRead.validate(f.At("remote_read"))
 }

@@ -54,7 +54,7 @@ func (a *API) newPrometheusAPI(registry features.Collector) (*v1.API, error) {
 		openAPI       = v1.OpenAPIOptions{ExternalURL: external.String(), Version: a.deps.Build.Version}
 	)
 	return v1.NewAPI(
-		queueBound{a.engine, a.cfg.Timeout.Std()}, // query engine
+		queueBound{a.queries, a.cfg.Timeout.Std()}, // query engine
 		a.deps.Storage,
 		nil, nil, // appenders, v1 and v2: nothing is written here
 		a.deps.Exemplars,
@@ -82,7 +82,7 @@ func (a *API) newPrometheusAPI(registry features.Collector) (*v1.API, error) {
 		noteStream,
 		a.deps.Gatherer,
 		a.deps.Registerer,
-		nil,      // renderer of stats: upstream's own
+		a.statsRenderer(),
 		off, nil, // remote write receiver, and the messages it accepts
 		off, off, off, // OTLP receiver, delta to cumulative, native delta
 		off, // start timestamps as zero samples

@@ -17,9 +17,10 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
-// Deps is what an API reads from. All but Log must be set.
+// Deps is what an API reads from. All but Tiers, Log and Now must be set.
 type Deps struct {
 	Storage   storage.SampleAndChunkQueryable
+	Tiers     Tiers // nil: no rollups
 	Exemplars storage.ExemplarQueryable
 	TSDB      v1.TSDBAdminStats
 	Metadata  Metadata
@@ -60,6 +61,7 @@ type API struct {
 	cfg     Config
 	deps    Deps
 	engine  *promql.Engine
+	queries promql.QueryEngine // engine, and rollups if there are any
 	tracker *promql.ActiveQueryTracker
 	parser  parser.Parser
 	prom    *v1.API
@@ -87,6 +89,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a.parser = parser.NewParser(parser.Options{ExperimentalDurationExpr: true})
 	registry := features.NewRegistry()
 	a.engine = a.newEngine(registry)
+	a.queries = a.withRollups(a.engine)
 	if a.prom, err = a.newPrometheusAPI(registry); err == nil {
 		err = a.Apply(cfg)
 	}
@@ -119,8 +122,24 @@ func (a *API) newEngine(registry features.Collector) *promql.Engine {
 // evaluation interval, whose default is this.
 const subqueryStep = time.Minute
 
-// Engine returns the PromQL engine, which shares its limits with the HTTP doors.
-func (a *API) Engine() *promql.Engine { return a.engine }
+// withRollups lets rollups answer what engine asks for, if there are any.
+func (a *API) withRollups(engine promql.QueryEngine) promql.QueryEngine {
+	if a.deps.Tiers == nil || !a.cfg.Rollups.Enabled {
+		return engine
+	}
+	return &resolver{
+		QueryEngine: engine,
+		tiers:       readyTiers{a.deps.Tiers, a.deps.Ready},
+		timeout:     a.cfg.Timeout.Std(),
+		minStretch:  a.cfg.Rollups.MinRange.Std().Milliseconds(),
+		maxSamples:  a.cfg.MaxSamples,
+		metrics:     newRollupMetrics(a.deps.Registerer),
+	}
+}
+
+// Engine returns the PromQL engine, which shares its limits and its rollups with
+// the HTTP doors.
+func (a *API) Engine() promql.QueryEngine { return a.queries }
 
 // Apply takes over the settings that can change while running: it opens the query
 // log again, or a new one. On error the old log stays.
@@ -161,6 +180,8 @@ func (a *API) Register(mux *http.ServeMux) {
 		switch {
 		case own[name] != nil:
 			mux.Handle("GET "+prefix+pattern, own[name])
+		case name == "/query" || name == "/query_range":
+			mux.Handle(prefix+pattern, a.withRequest(h))
 		case name == "/write" || name == "/otlp/v1/metrics":
 		case strings.HasPrefix(name, "/admin/"):
 			mux.Handle(prefix+pattern, guard.Handler(h)) // no web page may delete series through its reader
@@ -168,6 +189,9 @@ func (a *API) Register(mux *http.ServeMux) {
 			mux.Handle(prefix+pattern, h)
 		}
 	}
+	explain := a.whenReady(compressed(a.withRequest(http.HandlerFunc(a.serveExplain))))
+	mux.Handle("GET "+prefix+"/query/explain", explain)
+	mux.Handle("POST "+prefix+"/query/explain", explain)
 	mux.Handle(prefix+"/", h) // what is unknown, and OPTIONS
 	mux.Handle("GET /federate", a.whenReady(compressed(a.fed)))
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/weir-dev/weir/internal/conf"
+	"github.com/weir-dev/weir/internal/store/bucket"
+	"github.com/weir-dev/weir/internal/store/tiers"
 )
 
 // Config says where samples are kept, for how long and how carefully.
@@ -15,6 +17,13 @@ type Config struct {
 	Dir string `yaml:"dir"`
 	// How long and how much to keep. Reload.
 	Retention Retention `yaml:"retention"`
+	// The ladder of rollups, finest first: what raw data is kept as for longer.
+	// Empty: none. Restart.
+	Rollups []tiers.Rung `yaml:"rollups"`
+	// What making rollups takes.
+	Rolling Rolling `yaml:"rolling"`
+	// Object storage that blocks are shipped to and read back from.
+	Bucket bucket.Config `yaml:"bucket"`
 	// How far behind the newest sample of all series a sample may be, and still be
 	// accepted out of order. 0: each series takes samples in order only. Reload.
 	OutOfOrderWindow conf.Duration `yaml:"out_of_order_window"`
@@ -49,13 +58,26 @@ type Config struct {
 	ReplayConcurrency int `yaml:"replay_concurrency"`
 }
 
-// Retention bounds what is kept; whichever bound is met first applies.
+// Retention bounds what is kept; whichever bound is met first applies. Raw blocks
+// wait until they are rolled up and, with a bucket, shipped.
 type Retention struct {
-	// Blocks older than this are deleted. 0: no bound by time. Reload.
+	// Raw blocks older than this are deleted. 0: no bound by time. Reload.
 	Time conf.Duration `yaml:"time"`
-	// Oldest blocks are deleted when blocks, WAL and head chunks take more bytes
-	// than this. 0: no bound by size. Reload.
+	// Blocks are deleted when all blocks, rollups, WAL and head chunks together take
+	// more bytes than this: the oldest raw ones first, then the oldest of the finest
+	// rung, and so on. 0: no bound by size. Reload.
 	Size conf.Bytes `yaml:"size"`
+	// Series that are kept for a shorter time than others. Reload.
+	Selectors []tiers.SelectorKeep `yaml:"selectors"`
+}
+
+// Rolling bounds what making rollups takes.
+type Rolling struct {
+	// Bytes of buffers while a block is rolled up, beside about twelve bytes a series
+	// of the block. Restart.
+	Memory conf.Bytes `yaml:"memory"`
+	// How often new blocks are looked for. Restart.
+	CheckInterval conf.Duration `yaml:"check_interval"`
 }
 
 // Exemplars bounds the exemplar store.
@@ -109,8 +131,14 @@ func (c Compression) tsdb() compression.Type {
 // DefaultConfig keeps 15 days in ./data.
 func DefaultConfig() Config {
 	return Config{
-		Dir:              "data",
-		Retention:        Retention{Time: conf.Duration(15 * 24 * time.Hour)},
+		Dir:       "data",
+		Retention: Retention{Time: conf.Duration(15 * 24 * time.Hour)},
+		Rollups:   tiers.DefaultRungs(),
+		// Memory bounds the size of each of some dozen buffers, which stop growing at
+		// 1 MiB each. A block comes every two hours, and looking for it is reading a
+		// list, so 5 s bound how long a query waits for its rollups, not the CPU.
+		Rolling:          Rolling{Memory: 64 << 20, CheckInterval: conf.Duration(5 * time.Second)},
+		Bucket:           bucket.DefaultConfig(),
 		OutOfOrderWindow: conf.Duration(30 * time.Minute),
 		Exemplars:        Exemplars{Max: 100_000}, // about 10 MiB, as in Prometheus' own default
 		WALCompression:   CompressionSnappy,
@@ -132,6 +160,21 @@ func (c *Config) Validate(f *conf.Faults) {
 	}
 	if c.Retention.Size < 0 {
 		f.At("retention").Add("size", c.Retention.Size, "0 (no bound) or more")
+	}
+	tiers.ValidateRungs(f.At("rollups"), c.Rollups, c.MinBlockDuration)
+	tiers.ValidateSelectors(f.At("retention.selectors"), c.Retention.Selectors, c.Rollups, c.OutOfOrderWindow+c.MinBlockDuration)
+	if len(c.Rollups) > 0 && c.Retention.Time > 0 && c.Retention.Time < c.OutOfOrderWindow+c.MinBlockDuration {
+		f.At("retention").Add("time", c.Retention.Time, "0s (no bound), or at least out_of_order_window and min_block_duration together ("+(c.OutOfOrderWindow+c.MinBlockDuration).String()+"), or late samples would miss the rollups they belong to")
+	}
+	if c.Rolling.Memory < minRolling {
+		f.At("rolling").Add("memory", c.Rolling.Memory, conf.Bytes(minRolling).String()+" or more")
+	}
+	if c.Rolling.CheckInterval < conf.Duration(time.Millisecond) {
+		f.At("rolling").Add("check_interval", c.Rolling.CheckInterval, "1ms or more")
+	}
+	c.Bucket.Validate(f.At("bucket"))
+	if after := c.Bucket.After; c.Bucket.On() && after > 0 && after < c.OutOfOrderWindow+c.MinBlockDuration {
+		f.At("bucket").Add("after", after, "0s (as retention.time), or at least out_of_order_window and min_block_duration together ("+(c.OutOfOrderWindow+c.MinBlockDuration).String()+")")
 	}
 	if c.OutOfOrderWindow < 0 {
 		f.Add("out_of_order_window", c.OutOfOrderWindow, "0s (in order only) or more")
@@ -161,6 +204,27 @@ func (c *Config) Validate(f *conf.Faults) {
 	if c.ReplayConcurrency < 0 {
 		f.Add("replay_concurrency", c.ReplayConcurrency, "0 (all CPUs) or more")
 	}
+}
+
+// minRolling is what the smallest buffers of rolling take together: one for each of
+// the files that are read and written at a time, at least 64 KiB.
+const minRolling = 2 << 20
+
+// tiers is the part of the configuration that the rollups are about.
+func (c *Config) tiers() tiers.Config {
+	t := tiers.Config{
+		Dir: c.Dir, Rungs: c.Rollups, Retention: c.retention(),
+		MinBlock: c.MinBlockDuration.Std(), Late: c.OutOfOrderWindow.Std(),
+		Memory: c.Rolling.Memory, Check: c.Rolling.CheckInterval.Std(),
+	}
+	if c.Bucket.On() {
+		t.External, t.RawOnDisk = c.Bucket.ExternalLabels, c.Bucket.After.Std()
+	}
+	return t
+}
+
+func (c *Config) retention() tiers.Retention {
+	return tiers.Retention{Time: c.Retention.Time.Std(), Size: c.Retention.Size, Selectors: c.Retention.Selectors}
 }
 
 // maxBlock returns the longest block: a tenth of the retention, so that retention

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -9,20 +10,40 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 )
 
-// Querier implements [storage.Queryable].
+// Querier implements [storage.Queryable]. Time that has no raw data any more is
+// answered from the rollups, a point being a sample at its end with its last value.
 func (s *Store) Querier(mint, maxt int64) (storage.Querier, error) {
-	if db := s.db.Load(); db != nil {
-		return db.Querier(mint, maxt)
+	db := s.db.Load()
+	if db == nil {
+		return nil, tsdb.ErrNotReady
 	}
-	return nil, tsdb.ErrNotReady
+	q, err := db.Querier(mint, maxt) // first: the blocks it has seen stay, whatever is deleted now
+	if err != nil {
+		return nil, err
+	}
+	old := s.tiers.Querier(mint, maxt)
+	if old == nil {
+		return q, nil
+	}
+	return storage.NewMergeQuerier([]storage.Querier{q, old}, nil, storage.ChainedSeriesMerge), nil
 }
 
-// ChunkQuerier implements [storage.ChunkQueryable].
+// ChunkQuerier implements [storage.ChunkQueryable], as Querier does.
 func (s *Store) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	if db := s.db.Load(); db != nil {
-		return db.ChunkQuerier(mint, maxt)
+	db := s.db.Load()
+	if db == nil {
+		return nil, tsdb.ErrNotReady
 	}
-	return nil, tsdb.ErrNotReady
+	q, err := db.ChunkQuerier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	old := s.tiers.ChunkQuerier(mint, maxt)
+	if old == nil {
+		return q, nil
+	}
+	merge := storage.NewCompactingChunkSeriesMerger(storage.ChainedSeriesMerge)
+	return storage.NewMergeChunkQuerier([]storage.ChunkQuerier{q, old}, nil, merge), nil
 }
 
 // ExemplarQuerier implements [storage.ExemplarQueryable].
@@ -33,14 +54,14 @@ func (s *Store) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, e
 	return nil, tsdb.ErrNotReady
 }
 
-// Delete marks the samples of the matching series between mint and maxt, both
-// inclusive, as deleted. CleanTombstones frees their space.
+// Delete deletes the samples of the matching series between mint and maxt, both
+// inclusive, from all tiers. They are gone for readers when it returns; the blocks
+// are rewritten soon after. See [tiers.Tiers.Delete].
 func (s *Store) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
-	db := s.db.Load()
-	if db == nil {
-		return tsdb.ErrNotReady
-	}
-	if err := db.Delete(ctx, mint, maxt, ms...); err != nil {
+	if err := s.tiers.Delete(ctx, mint, maxt, ms...); err != nil {
+		if errors.Is(err, tsdb.ErrNotReady) {
+			return err
+		}
 		return fmt.Errorf("delete samples %d..%d: %w", mint, maxt, err)
 	}
 	return nil

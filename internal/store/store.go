@@ -22,6 +22,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/weir-dev/weir/internal/store/bucket"
+	"github.com/weir-dev/weir/internal/store/tiers"
 )
 
 // Store is the local database. Its life is New, Run, Close, in that order; all
@@ -40,6 +43,9 @@ type Store struct {
 	wal   walHealth
 
 	lookups lookups
+
+	tiers  *tiers.Tiers
+	bucket atomic.Pointer[bucket.Bucket] // nil until opened, and when there is none
 
 	db     atomic.Pointer[tsdb.DB] // nil until ready and after Close
 	lock   *tsdbutil.DirLocker     // held while db is set
@@ -65,18 +71,42 @@ func New(cfg Config, hooks tsdb.SeriesLifecycleCallback, log *slog.Logger, reg p
 	s.cfg.Store(&cfg)
 	s.metrics = newMetrics(s, reg)
 	s.wal.log = log
+	var err error
+	s.tiers, err = tiers.New(cfg.tiers(), tiers.Deps{
+		Log: log, Reg: reg, Now: time.Now, DB: s.db.Load, Remote: s.remote,
+		Short: func() error { return s.guard.check(s.cfg.Load(), false) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("new store: %w", err)
+	}
 	return s, nil
 }
 
-// Run opens the database, which replays the WAL, then watches the disk until ctx
-// ends. Replay cannot be interrupted: Run returns after it when ctx ends meanwhile.
+// Tiers are the rollups of the store.
+func (s *Store) Tiers() *tiers.Tiers { return s.tiers }
+
+// Run opens the database, which replays the WAL, then watches the disk, makes
+// rollups and ships blocks until ctx ends. Replay cannot be interrupted: Run returns after it when ctx ends meanwhile.
 // The database stays open, for the doors that drain, until Close.
 func (s *Store) Run(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
 		return err
 	}
-	s.watchDisk(ctx)
-	return nil
+	var parts sync.WaitGroup
+	parts.Go(func() { s.watchDisk(ctx) })
+	errs := make(chan error, 2)
+	parts.Go(func() { errs <- s.tiers.Run(ctx) })
+	if b := s.bucket.Load(); b != nil {
+		parts.Go(func() { errs <- b.Run(ctx) })
+		parts.Go(func() { s.watchBucket(ctx, b) })
+	}
+	parts.Wait()
+	close(errs)
+	var err error
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
 }
 
 func (s *Store) open(ctx context.Context) error {
@@ -101,7 +131,7 @@ func (s *Store) open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errors.Join(db.Close(), lock.Release())
+		return errors.Join(db.Close(), s.closeTiers(), lock.Release())
 	}
 	s.lock = lock
 	s.hooks.ready.Store(true)
@@ -124,7 +154,7 @@ func (s *Store) replay(ctx context.Context, cfg *Config) (_ *tsdb.DB, _ *tsdbuti
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, lock.Release())
+			err = errors.Join(err, s.closeTiers(), lock.Release())
 		}
 	}()
 	for _, log := range []string{"wal", wlog.WblDirName} {
@@ -133,6 +163,12 @@ func (s *Store) replay(ctx context.Context, cfg *Config) (_ *tsdb.DB, _ *tsdbuti
 		}
 	}
 	if err := s.forgetMarkers(filepath.Join(cfg.Dir, wlog.WblDirName)); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(s.tiers.QuarantineRaw(), s.tiers.Open()); err != nil {
+		return nil, nil, err
+	}
+	if err := s.openBucket(cfg); err != nil {
 		return nil, nil, err
 	}
 	defer s.watchReplay(ctx)()
@@ -152,7 +188,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.hooks.ready.Store(false)
-	if err := errors.Join(db.Close(), s.lock.Release()); err != nil {
+	if err := errors.Join(db.Close(), s.closeTiers(), s.lock.Release()); err != nil {
 		return fmt.Errorf("close store (store.dir: %s): %w", s.cfg.Load().Dir, err)
 	}
 	return nil
@@ -190,6 +226,9 @@ func (s *Store) Apply(cfg Config) error {
 		if err := db.ApplyConfig(runtimeConfig(&next)); err != nil {
 			return fmt.Errorf("apply store settings: %w", err)
 		}
+	}
+	if err := s.tiers.Apply(next.retention()); err != nil {
+		return fmt.Errorf("apply store settings: %w", err)
 	}
 	s.cfg.Store(&next)
 	_ = s.guard.check(&next, true) // looked at again before each write
@@ -239,6 +278,8 @@ func (s *Store) options(c *Config) *tsdb.Options {
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnShutdown
 	o.EnableMetadataWALRecords = c.MetadataInWAL
 	o.SeriesLifecycleCallback = s.hooks
+	o.BlocksToDelete = s.tiers.Deletable
+	o.BlockCompactionExcludeFunc = s.tiers.Exclude
 	switch c.StartTimestamps {
 	case StartTimestampsZeroSample:
 		o.EnableSTAsZeroSample = true
@@ -257,5 +298,6 @@ func (s *Store) StartTime() (int64, error) {
 	if db == nil {
 		return math.MaxInt64, tsdb.ErrNotReady
 	}
-	return db.StartTime()
+	t, err := db.StartTime()
+	return min(t, s.tiers.StartTime()), err
 }

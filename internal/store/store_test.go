@@ -384,12 +384,14 @@ func TestAdmin(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	bad := store.Config{StartTimestamps: "x", WALCompression: "lz4", MinFreeDisk: -1, ReplayConcurrency: -1, OutOfOrderWindow: -1,
-		Retention: store.Retention{Time: -1, Size: -1}, Exemplars: store.Exemplars{Max: -1}, MaxBlockDuration: -1}
+		Retention: store.Retention{Time: -1, Size: -1}, Exemplars: store.Exemplars{Max: -1}, MaxBlockDuration: -1, Bucket: store.DefaultConfig().Bucket}
 	var f conf.Faults
 	bad.Validate(f.At("store"))
 	want := `store.dir: got "", want a directory
 store.retention.time: got -1ns, want 0s (no bound) or more
 store.retention.size: got -1, want 0 (no bound) or more
+store.rolling.memory: got 0, want 2MiB or more
+store.rolling.check_interval: got 0s, want 1ms or more
 store.out_of_order_window: got -1ns, want 0s (in order only) or more
 store.exemplars.max: got -1, want 0 (none kept) or more
 store.wal_compression: got "lz4", want snappy, zstd or none

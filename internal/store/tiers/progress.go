@@ -1,0 +1,82 @@
+package tiers
+
+import (
+	"sync"
+	"time"
+)
+
+// progress is what the worker is at, for whoever asks.
+type progress struct {
+	mu     sync.Mutex
+	now    *Rolling
+	since  time.Time
+	rate   float64
+	paused string
+}
+
+// Rolling is the raw block being rolled up.
+type Rolling struct {
+	Block         string  `json:"block"`
+	SeriesDone    uint64  `json:"series_done"`
+	SeriesAll     uint64  `json:"series_all"`
+	SamplesDone   uint64  `json:"samples_done"`
+	SamplesAll    uint64  `json:"samples_all"`
+	SamplesPerSec float64 `json:"samples_per_second"`
+}
+
+func (p *progress) begin(b rawBlock) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = &Rolling{Block: b.ULID.String(), SeriesAll: b.Stats.NumSeries, SamplesAll: b.Stats.NumSamples}
+	p.since = time.Now()
+}
+
+// tell is called as the block is worked through.
+func (p *progress) tell(series, samples uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now == nil {
+		return
+	}
+	p.now.SeriesDone, p.now.SamplesDone = series, samples
+	if took := time.Since(p.since).Seconds(); took > 0 {
+		p.now.SamplesPerSec = float64(samples) / took
+	}
+}
+
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = nil
+}
+
+// rolled notes how fast the last block went.
+func (p *progress) rolled(samples uint64, took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := took.Seconds(); s > 0 {
+		p.rate = float64(samples) / s
+	}
+}
+
+// pause notes why nothing is rolled, and returns whether it was so before.
+func (p *progress) pause(why error) (was bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was = p.paused != ""
+	p.paused = ""
+	if why != nil {
+		p.paused = why.Error()
+	}
+	return was
+}
+
+func (p *progress) read() (now *Rolling, rate float64, paused string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now != nil {
+		copied := *p.now
+		now = &copied
+	}
+	return now, p.rate, p.paused
+}
