@@ -114,7 +114,7 @@ func rawBlock(tb testing.TB, dir string, data series, mint, maxt int64) string {
 // data is what tests roll up: two days would be long, six hours have borders enough.
 func data(span int64) series {
 	out := series{}
-	counter, gauge, h := 0.0, 100.0, tsdbutil.GenerateTestHistogram(1)
+	counter, gauge := 0.0, 100.0
 	for i := int64(0); i*15*second < span; i++ {
 		t := base + i*15*second
 		if counter += float64(i%7) / 4; i%500 == 499 {
@@ -124,7 +124,7 @@ func data(span int64) series {
 		out["counter_total job=a"] = append(out["counter_total job=a"], sample{t: t, v: counter})
 		out["gauge job=a pod=x-1"] = append(out["gauge job=a pod=x-1"], sample{t: t + 7, v: gauge})
 		if i%4 == 0 {
-			h = tsdbutil.GenerateTestHistogram(i % 1000)
+			h := tsdbutil.GenerateTestHistogram(i % 1000)
 			out["latency job=b"] = append(out["latency job=b"], sample{t: t, h: h})
 		}
 		if i%100 < 40 {
@@ -141,11 +141,11 @@ func data(span int64) series {
 
 // pt is a point as a test reads it; windows add up to what the naive fold says.
 type pt struct {
-	end             int64
-	count, sum      float64
-	min, max        float64
-	hcount          uint64
-	counter, isHist bool
+	end        int64
+	count, sum float64
+	min, max   float64
+	hcount     uint64
+	isHist     bool
 }
 
 // readTier reads all points with the TSDB's own reader of blocks, and checks that

@@ -265,7 +265,7 @@ func (p *postingsPass) scan(ctx context.Context, f func(ref uint32, labels []uin
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer func() { _ = w.close() }()
 	s := &indexScan{w: w, next: int64(x.toc.Series), end: int64(x.toc.LabelIndices)}
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
@@ -425,7 +425,7 @@ func (p *postingsPass) writeTable(ctx context.Context, names []uint32) error {
 	if err != nil {
 		return err
 	}
-	defer syms.close()
+	defer func() { _ = syms.close() }()
 	start := x.w.pos()
 	b := binary.BigEndian.AppendUint32(make([]byte, 4), p.total)
 	x.crc = crc32.Checksum(b[4:], castagnoli)

@@ -231,13 +231,13 @@ func (m *merger) eachSymbol(f func(sym string, in []*source) error) error {
 		if n%1024 == 0 && m.ctx.Err() != nil {
 			return m.ctx.Err()
 		}
-		least, any := "", false
+		least, found := "", false
 		for i, it := range its {
-			if more[i] && (!any || it.At() < least) {
-				least, any = it.At(), true
+			if more[i] && (!found || it.At() < least) {
+				least, found = it.At(), true
 			}
 		}
-		if !any {
+		if !found {
 			break
 		}
 		in = in[:0]

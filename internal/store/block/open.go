@@ -57,7 +57,7 @@ func Open(dir string) (_ *Block, err error) {
 	b := &Block{dir: dir, meta: meta, pool: rollup.NewPool()}
 	defer func() {
 		if err != nil {
-			b.unmap()
+			_ = b.unmap()
 		}
 	}()
 	idx, err := b.mapFile(IndexFile)

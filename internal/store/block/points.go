@@ -221,13 +221,13 @@ func addPoints(all []*points) (*points, error) {
 		counter = most.at[0].histCounter
 	}
 	for {
-		end, any := int64(math.MaxInt64), false
+		end, found := int64(math.MaxInt64), false
 		for i, p := range all {
 			if p.hist == sum.hist && next[i] < len(p.at) {
-				end, any = min(end, p.at[next[i]].end), true
+				end, found = min(end, p.at[next[i]].end), true
 			}
 		}
-		if !any {
+		if !found {
 			break
 		}
 		x := point{end: end, min: math.NaN(), max: math.NaN()}

@@ -207,7 +207,7 @@ func openIndexScan(dir string, buffer int) (_ *indexScan, err error) {
 	s := &indexScan{w: w}
 	defer func() {
 		if err != nil {
-			s.close()
+			_ = s.close()
 		}
 	}()
 	if w.size < indexHead+tocSize {

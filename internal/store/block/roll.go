@@ -107,7 +107,7 @@ func (r *roller) selectSeries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	idx, err := openIndex(r.dir, mappedIndex(f.Bytes()))
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func (v *verifier) readPostings(ctx context.Context) error {
 	if err != nil {
 		return v.note(err)
 	}
-	defer lists.close()
+	defer func() { _ = lists.close() }()
 	t := &postingsTable{v: v, lists: lists, next: int64(v.index.toc.Postings)}
 	end, err := v.index.section(int64(v.index.toc.PostingsTable), func(p []byte, last bool) (int, error) {
 		if ctx.Err() != nil {
