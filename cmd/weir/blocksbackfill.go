@@ -46,7 +46,7 @@ stream, so it may be larger than memory. "-" is standard input.`,
 			if err := f.length.UnmarshalText([]byte(length)); err != nil || f.length < conf.Duration(2*time.Hour) {
 				return fmt.Errorf("--block-duration: got %q, want 2h or more", length)
 			}
-			f.dir, f.tick = at.cfg.Store.Dir, newTicker(c.ErrOrStderr())
+			f.dir, f.tick, f.minBlock = at.cfg.Store.Dir, newTicker(c.ErrOrStderr()), at.cfg.Store.MinBlockDuration.Std()
 			rows, err := f.run(c.Context(), args[0], c.InOrStdin())
 			if err != nil {
 				return err
@@ -81,7 +81,7 @@ snapshot there first, and give the snapshot's directory.`,
 			if err := at.load(); err != nil {
 				return err
 			}
-			f.dir, f.tick = at.cfg.Store.Dir, newTicker(c.ErrOrStderr())
+			f.dir, f.tick, f.minBlock = at.cfg.Store.Dir, newTicker(c.ErrOrStderr()), at.cfg.Store.MinBlockDuration.Std()
 			rows, err := f.run(c.Context(), args)
 			if err != nil {
 				return err

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 
 	"github.com/weir-dev/weir/internal/conf"
@@ -33,6 +34,8 @@ type openMetricsFill struct {
 	length conf.Duration
 	labels map[string]string
 	tick   *ticker
+
+	minBlock time.Duration // the server's
 
 	tmp    string
 	series []labels.Labels   // by number
@@ -101,7 +104,7 @@ func (f *openMetricsFill) run(ctx context.Context, name string, stdin io.Reader)
 		}
 		dirs = append(dirs, dir)
 	}
-	return place(ctx, dirs, f.dir)
+	return place(ctx, dirs, f.dir, f.minBlock)
 }
 
 func copyIn(name string, r io.Reader) error {
@@ -208,16 +211,14 @@ func (f *openMetricsFill) block(ctx context.Context, start int64) (dir string, e
 		return "", err
 	}
 	defer file.Close()
-	// A head takes samples down to half its range before the newest, hence twice the
-	// block's length.
-	w, err := tsdb.NewBlockWriter(slog.New(slog.DiscardHandler), f.tmp, 2*f.length.Std().Milliseconds())
+	h, err := f.head()
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	defer func() { err = errors.Join(err, h.Close(), os.RemoveAll(filepath.Join(f.tmp, "head"))) }()
 	r := bufio.NewReaderSize(file, 1<<20)
 	heads := make(map[uint64]filled)
-	app := w.Appender(ctx)
+	app := h.Appender(ctx)
 	count := uint64(0)
 	for n := 1; ; n++ {
 		id, err := binary.ReadUvarint(r)
@@ -247,22 +248,59 @@ func (f *openMetricsFill) block(ctx context.Context, start int64) (dir string, e
 			if err := app.Commit(); err != nil {
 				return "", err
 			}
-			app = w.Appender(ctx)
+			app = h.Appender(ctx)
 		}
 	}
 	if err := app.Commit(); err != nil {
 		return "", err
 	}
-	id, err := w.Flush(ctx)
-	if err != nil {
+	if dir, err = f.write(ctx, h, start); err != nil {
 		return "", err
 	}
-	dir = filepath.Join(f.tmp, id.String())
 	m, err := block.ReadMeta(dir)
 	if err == nil && m.Stats.NumSamples != count {
 		err = fmt.Errorf("the block has %d samples of %d", m.Stats.NumSamples, count)
 	}
 	return dir, errors.Join(err, os.Remove(file.Name()))
+}
+
+// head makes an empty one. It takes samples down to half its range before the newest,
+// hence twice the block's length.
+func (f *openMetricsFill) head() (*tsdb.Head, error) {
+	o := tsdb.DefaultHeadOptions()
+	o.ChunkRange = 2 * f.length.Std().Milliseconds()
+	o.ChunkDirRoot = filepath.Join(f.tmp, "head")
+	h, err := tsdb.NewHead(nil, slog.New(slog.DiscardHandler), nil, nil, o, tsdb.NewHeadStats())
+	if err != nil {
+		return nil, err
+	}
+	return h, h.Init(math.MinInt64)
+}
+
+// write makes the block. Where another one follows it ends where that begins, so that
+// there is no gap between them; the first begins with its first sample and the last
+// ends with its last, for they may meet blocks that are there.
+func (f *openMetricsFill) write(ctx context.Context, h *tsdb.Head, start int64) (string, error) {
+	length := f.length.Std().Milliseconds()
+	c, err := tsdb.NewLeveledCompactor(ctx, nil, slog.New(slog.DiscardHandler), []int64{length}, chunkenc.NewPool(), nil)
+	if err != nil {
+		return "", err
+	}
+	mint, maxt := h.MinTime(), h.MaxTime()+1
+	if f.spools[start-length] != nil {
+		mint = start
+	}
+	if f.spools[start+length] != nil {
+		maxt = start + length
+	}
+	ids, err := c.Write(f.tmp, h, mint, maxt, nil)
+	if err != nil {
+		return "", err
+	}
+	if len(ids) != 1 {
+		return "", errors.New("the block came out empty")
+	}
+	return filepath.Join(f.tmp, ids[0].String()), nil
 }
 
 // filled is the last sample of a series in a block that is being made.
@@ -273,13 +311,22 @@ type filled struct {
 }
 
 // place checks new blocks and moves them into the data directory, all or none but
-// for a crash.
-func place(ctx context.Context, dirs []string, to string) (rows []blockRow, err error) {
+// for a crash. Where a server has a head, blocks of its time are refused: at its next
+// start it would take all that the newest block spans for written, and drop it from
+// the write-ahead log.
+func place(ctx context.Context, dirs []string, to string, minBlock time.Duration) (rows []blockRow, err error) {
 	rows = []blockRow{}
+	_, err = os.Stat(filepath.Join(to, "wal"))
+	served := err == nil
+	limit := time.Now().Add(-minBlock * 3 / 2) // a head is cut when it spans half a block more than one
 	for _, dir := range dirs {
 		r, err := block.Verify(ctx, dir)
 		if err = errors.Join(err, r.Err()); err != nil {
 			return nil, err
+		}
+		if served && r.Meta.MaxTime > limit.UnixMilli() {
+			return nil, fmt.Errorf("backfill: there are samples newer than %s, of a time that the server's head may hold (store.min_block_duration); wait, or leave them out",
+				limit.UTC().Format(time.RFC3339))
 		}
 	}
 	for _, dir := range dirs {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -26,6 +27,8 @@ type prometheusFill struct {
 	dir    string
 	labels map[string]string
 	tick   *ticker
+
+	minBlock time.Duration // the server's
 }
 
 func (f *prometheusFill) run(ctx context.Context, args []string) (rows []blockRow, err error) {
@@ -54,7 +57,7 @@ func (f *prometheusFill) run(ctx context.Context, args []string) (rows []blockRo
 		}
 		dirs = append(dirs, dir)
 	}
-	return place(ctx, dirs, f.dir)
+	return place(ctx, dirs, f.dir, f.minBlock)
 }
 
 // foreignBlocks lists the blocks at a path: of a data directory, or the one it is.

@@ -100,7 +100,7 @@ const maxExplanation = 16 << 20
 // ask returns the data of the server's answer, and its warnings.
 func (f explainFlags) ask(ctx context.Context, promql string) (data json.RawMessage, warnings []string, err error) {
 	base, err := url.Parse(f.url)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" {
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, nil, fmt.Errorf("--url: got %q, want the base URL of a server such as http://127.0.0.1:9480", f.url)
 	}
 	form := url.Values{"query": {promql}}

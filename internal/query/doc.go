@@ -23,5 +23,5 @@
 // directory and the query log; [API.Close] ends all three. It owns no sample:
 // series are borrowed from the storage until the querier is closed.
 //
-// cmd and tests import it; it imports internal/conf and upstream.
+// cmd and tests import it; it imports internal/conf, internal/rollup and upstream.
 package query

@@ -102,6 +102,7 @@ func preference(s *Selector, held []rollup.Holding, rules Rules) (order []prefer
 	var rungs []rollup.Holding // finest first
 	for _, h := range held {
 		switch {
+		case len(h.Held) == 0:
 		case h.Resolution == rollup.Raw:
 			raw = append(raw, h)
 		case h.Partial:
@@ -122,6 +123,9 @@ func preference(s *Selector, held []rollup.Holding, rules Rules) (order []prefer
 	after, until := s.Stretch()
 	exact := exactRungs(s, rungs, rules)
 	switch {
+	case len(rungs)+len(partial) == 0:
+		why = "no rollups are held of that time"
+		add(false, raw...)
 	case rules.MaxSource > 0 && len(exact) > 0:
 		why = "exact on aligned windows, max_source_resolution allows them"
 		add(true, exact...)

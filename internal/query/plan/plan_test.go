@@ -297,3 +297,27 @@ func TestChoose(t *testing.T) {
 		})
 	}
 }
+
+func TestChoiceSaysWhy(t *testing.T) {
+	all := holdings(t, "raw 0..; 5m 0..; 1h 0..")
+	for _, c := range []struct {
+		query
+		exact  bool
+		held   []rollup.Holding
+		source int64
+		want   string
+	}{
+		{query{"rate(x[1h])", 0, 2 * day, hour}, true, all[:1], Unset, "no rollups are held"},
+		{query{"rate(x[1h])", 0, 2 * day, hour}, true, all, Unset, "exact on aligned windows"},
+		{query{"rate(x[1h])", 0, 2 * hour, hour}, true, all, Unset, "query.rollups.min_range (1d)"},
+		{query{"rate(x[1h])", 1, 2 * day, hour}, true, all, Unset, "do not fit the windows"},
+		{query{"deriv(x[1h])", 0, 2 * day, hour}, false, all, Unset, "windows only estimate"},
+		{query{"deriv(x[1h])", 0, 2 * day, hour}, false, all, hour, "max_source_resolution asks for it"},
+		{query{"rate(x[1h])", 0, 2 * day, hour}, true, all, hour, "max_source_resolution allows them"},
+		{query{"rate(x[1h])", 0, 2 * day, hour}, true, all, minute, "max_source_resolution allows no rollup"},
+	} {
+		_, found := find(t, c.query)
+		got := Choose(found[0], c.held, Rules{Exact: c.exact, MinStretch: day, MaxSource: c.source})
+		require.Contains(t, got.Why, c.want)
+	}
+}
