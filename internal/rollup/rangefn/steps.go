@@ -77,6 +77,11 @@ func (e *eval) fell(i, j int, within bool) bool {
 		return c.Last[j] < c.Last[i]
 	}
 	tolerance := 1e-9 * max(math.Abs(c.Max[i]), math.Abs(c.Max[j]))
+	// A counter that falls before its first sample in j, and not again, rises by its
+	// greatest sample there, which is no less than the distance of its extremes.
+	if c.Max[j]-c.Min[j] > c.Inc[j]+tolerance {
+		return true
+	}
 	from := c.Max[j] - c.Inc[j]
 	if !(from < c.Min[i]-tolerance || from > c.Max[i]+tolerance) {
 		return false
