@@ -35,7 +35,10 @@ func (s *rolledSeries) append(r *rangefn.Result, shift int64) {
 		if t += shift; len(s.values) == 0 {
 			s.start = t
 		}
-		at := int((t - s.start) / s.step)
+		at := len(s.values) // nearly always: the division takes as long as the evaluation
+		if t != s.start+int64(at)*s.step {
+			at = int((t - s.start) / s.step)
+		}
 		for len(s.values) <= at {
 			s.values = append(s.values, gap)
 		}
