@@ -34,6 +34,8 @@ type options struct {
 	seed                uint64
 }
 
+var kinds = []kind{weir, weirNoRollups, prometheus, victoriametrics}
+
 func parseFlags(args []string) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	o := options{binaries: map[kind]*string{}}
@@ -45,7 +47,7 @@ func parseFlags(args []string) (options, error) {
 	fs.Uint64Var(&o.seed, "seed", 1, "seed of all series and values")
 	fs.StringVar(&o.out, "o", "", "file for the results, standard output if empty")
 	fs.StringVar(&o.dir, "dir", "", "where data directories are made and removed, the system's temporary directory if empty")
-	for _, k := range []kind{weir, prometheus, victoriametrics} {
+	for _, k := range kinds {
 		o.binaries[k] = fs.String(string(k), "", string(k)+" binary; left out if empty")
 	}
 	if err := fs.Parse(args); err != nil {
@@ -84,7 +86,7 @@ func (o *options) selectScenarios() ([]scenario, error) {
 
 func (o *options) contestants() ([]contestant, error) {
 	var out []contestant
-	for _, k := range []kind{weir, prometheus, victoriametrics} {
+	for _, k := range kinds {
 		path := *o.binaries[k]
 		if path == "" {
 			continue

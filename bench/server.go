@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/weir-dev/weir/bench/measure"
 )
@@ -14,6 +15,7 @@ type kind string
 
 const (
 	weir            kind = "weir"
+	weirNoRollups   kind = "weir-no-rollups" // the same with an empty ladder: what rolling up costs
 	prometheus      kind = "prometheus"
 	victoriametrics kind = "victoriametrics"
 )
@@ -65,10 +67,14 @@ func configure(c contestant, dir string, core int) (*server, error) {
 	s.write = map[protocol]string{rw1: s.base + "/api/v1/write", rw2: s.base + "/api/v1/write"}
 	config := filepath.Join(dir, "config.yaml")
 	switch c.kind {
-	case weir:
+	case weir, weirNoRollups:
 		s.write[otlp] = "http://" + ports[1] + "/v1/metrics"
 		s.argv = append(s.argv, "serve", "--config.file="+config)
-		return s, os.WriteFile(config, []byte(weirConfig(s.dataDir, ports)), 0o600)
+		text := weirConfig(s.dataDir, ports)
+		if c.kind == weirNoRollups {
+			text = strings.Replace(text, "store:\n", "store:\n  rollups: []\n", 1)
+		}
+		return s, os.WriteFile(config, []byte(text), 0o600)
 	case prometheus:
 		s.write[otlp] = s.base + "/api/v1/otlp/v1/metrics"
 		s.argv = append(s.argv, "--config.file="+config, "--storage.tsdb.path="+s.dataDir, "--web.listen-address="+ports[0],
@@ -83,7 +89,7 @@ func configure(c contestant, dir string, core int) (*server, error) {
 			"-search.latencyOffset=0s", "-search.maxUniqueTimeseries=10000000", "-search.maxQueryDuration=10m")
 		return s, nil
 	}
-	return nil, fmt.Errorf("server %q: want weir, prometheus or victoriametrics", c.kind)
+	return nil, fmt.Errorf("server %q: want weir, weir-no-rollups, prometheus or victoriametrics", c.kind)
 }
 
 // prometheusConfig accepts samples out of order as Weir does by default; without
