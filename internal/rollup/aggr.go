@@ -33,7 +33,7 @@ func (a Aggregate) String() string {
 }
 
 // ErrNoAggregate is returned by [AggrChunk.Part] when the chunk leaves the
-// aggregate out: histograms have no min and max, gauge histograms no counter.
+// aggregate out: histograms have no min and max.
 var ErrNoAggregate = errors.New("aggregate chunk has no such part")
 
 // AggrChunk is the data of an aggregate chunk, without the encoding byte, length

@@ -38,8 +38,10 @@ type Columns struct {
 	Hist, HistInc, HistLast []*histogram.FloatHistogram
 	// OfHist tells which points are of histograms; empty when none is.
 	OfHist []bool
-	// Ended tells that the series went stale after End, at the latest at Gone, which
-	// is the marker's own time for samples and the end of the window for points.
+	// Ended tells that the series went stale after End, which is then the time of its
+	// last sample; and Gone, when it was gone. Gone is the marker's own time for
+	// samples. For points it is the end of the window or, where the samples are so far
+	// apart that the next was due after that, when that one was overdue.
 	// Filled with NeedLast.
 	Ended []bool
 	Gone  []int64

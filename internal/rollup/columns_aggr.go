@@ -254,11 +254,32 @@ func (c *Columns) appendTimes(ends []int64, w cut, r int64) {
 		}
 		c.Start[n+i] = max(start, prev)
 		if wantEnded {
-			c.Ended = append(c.Ended, end != windowEnd && end != windowEnd-1)
-			c.Gone = append(c.Gone, windowEnd)
+			ended := end != windowEnd && end != windowEnd-1 && !endsBlock(end)
+			gone := windowEnd
+			if ended {
+				gone = max(gone, goneBy(c.Start[n+i], end, c.scratch[Count][w.lo+i]))
+			}
+			c.Ended, c.Gone = append(c.Ended, ended), append(c.Gone, gone)
 		}
 		prev = end
 	}
+}
+
+// endsBlock tells that a stamp within a window is where a block ends, of a rung wider
+// than a block, and not where a series went stale. Blocks begin and end with whole
+// hours, or minutes; samples are a millisecond before one by accident only.
+func endsBlock(end int64) bool { return (end+1)%60_000 == 0 }
+
+// goneBy is when a series that went stale after the point (start, end] has had its
+// marker, going by the pace of its samples. Where that is after the point's window,
+// the marker may not have come by the window's end, and the series must be seen there.
+// Half a pace more than one is for the samples' jitter.
+func goneBy(start, end int64, count float64) int64 {
+	pace := end - start
+	if count > 2 {
+		pace = int64(float64(pace) / (count - 1))
+	}
+	return end + pace + pace/2
 }
 
 // windowOf returns the end of the window of r milliseconds that t is in.

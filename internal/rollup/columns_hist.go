@@ -1,7 +1,6 @@
 package rollup
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -67,7 +66,7 @@ func (c *Columns) appendHist(chunk AggrChunk, resolution, after, until int64) (e
 	}
 	// From the point before the first wanted one on.
 	from := max(w.lo-1, 0)
-	sums, lasts, err := c.readHists(chunk, from, w.hi, counts)
+	sums, lasts, err := c.readHists(chunk, from, w.hi, n)
 	if err != nil {
 		return err
 	}
@@ -80,10 +79,6 @@ func (c *Columns) appendHist(chunk AggrChunk, resolution, after, until int64) (e
 	}
 	first := len(c.End)
 	c.appendTimes(ends, w, resolution)
-	if c.need&NeedLast != 0 && w.lo == 0 && w.hi-w.lo > 1 {
-		// The first sample of a block is a point of its own wherever it is.
-		c.Ended[first] = false
-	}
 	if c.need&NeedCount != 0 {
 		c.Count = append(c.Count, counts[w.lo:w.hi]...)
 	}
@@ -119,9 +114,11 @@ func (c *Columns) setLastAndInc(i int, last *histogram.FloatHistogram, within bo
 	c.histPre = last
 }
 
-// histRise is what a histogram gained from one value to the next.
+// histRise is what a histogram gained from one value to the next. A gauge is taken
+// for a counter, as the engine does, but one that may fall anywhere.
 func histRise(from, to *histogram.FloatHistogram, within bool) *histogram.FloatHistogram {
 	d := to.Copy()
+	within = within && to.CounterResetHint != histogram.GaugeType
 	switch {
 	case to.CounterResetHint == histogram.CounterReset && !within:
 	case from == nil:
@@ -142,34 +139,22 @@ func histRise(from, to *histogram.FloatHistogram, within bool) *histogram.FloatH
 	return d.Compact(0)
 }
 
-// readHists reads the points [from, to) of the sum and counter parts, as far as
-// they are needed. Gauges have no counter: the mean stands in for their last value.
-func (c *Columns) readHists(chunk AggrChunk, from, to int, counts []float64) (sums, lasts []*histogram.FloatHistogram, err error) {
-	_, _, err = chunk.Part(Counter)
-	gauge := errors.Is(err, ErrNoAggregate)
-	if err != nil && !gauge {
-		return nil, nil, err
-	}
-	if gauge || c.need&NeedSum != 0 {
-		if sums, err = c.readHistPart(chunk, Sum, from, to, len(counts)); err != nil {
+// readHists reads the points [from, to) of n of the counter part, and of the sum
+// part if it is needed.
+func (c *Columns) readHists(chunk AggrChunk, from, to, n int) (sums, lasts []*histogram.FloatHistogram, err error) {
+	if c.need&NeedSum != 0 {
+		if sums, err = c.readHistPart(chunk, Sum, from, to, n); err != nil {
 			return nil, nil, err
 		}
 	}
-	if !gauge {
-		lasts, err = c.readHistPart(chunk, Counter, from, to, len(counts))
-		return sums, lasts, err
-	}
-	lasts = make([]*histogram.FloatHistogram, len(sums))
-	for i, h := range sums {
-		lasts[i] = h.Copy().Div(counts[from+i])
-	}
-	return sums, lasts, nil
+	lasts, err = c.readHistPart(chunk, Counter, from, to, n)
+	return sums, lasts, err
 }
 
 func (c *Columns) readHistPart(chunk AggrChunk, part Aggregate, from, to, n int) ([]*histogram.FloatHistogram, error) {
 	enc, data, err := chunk.Part(part)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("part %s: %w", part, err)
 	}
 	if enc != chunkenc.EncFloatHistogram {
 		return nil, fmt.Errorf("part %s: has encoding %d, want %d", part, enc, chunkenc.EncFloatHistogram)

@@ -101,8 +101,8 @@ func NewFolder(resolutions []int64, sink Sink) (*Folder, error) {
 	return f, nil
 }
 
-// Samples returns how many samples were folded since NewFolder, stale markers
-// included, deleted ones and those outside the block's range not.
+// Samples returns how many samples were folded since NewFolder: as many as the points
+// count. Stale markers, deleted samples and those outside the block's range are none.
 func (f *Folder) Samples() uint64 { return f.samples }
 
 // Begin starts a series of a block with the half-open range [mint, maxt), in Unix
@@ -224,7 +224,6 @@ func (f *Folder) foldBatch(ts []int64, vs []float64, deleted tombstones.Interval
 		n := undeleted(ts, vs, deleted)
 		ts, vs = ts[:n], vs[:n]
 	}
-	f.samples += uint64(len(ts))
 	return f.foldFloats(ts, vs)
 }
 
@@ -248,7 +247,7 @@ func (f *Folder) foldFloats(ts []int64, vs []float64) error {
 	for i := 0; i < len(ts); {
 		t := ts[i]
 		if value.IsStaleNaN(vs[i]) {
-			if err := f.endPoints(t); err != nil {
+			if err := f.endPoints(noTime); err != nil {
 				return err
 			}
 			i++
@@ -262,7 +261,9 @@ func (f *Folder) foldFloats(ts []int64, vs []float64) error {
 		if err := f.openAt(r, t); err != nil {
 			return err
 		}
-		i += r.floats.add(ts[i:], vs[i:], r.end)
+		n := r.floats.add(ts[i:], vs[i:], r.end)
+		i += n
+		f.samples += uint64(n)
 		r.lastT = ts[i-1]
 	}
 	return nil
@@ -296,9 +297,10 @@ func (r *rung) begin(t, maxt int64) {
 }
 
 // endPoints ends the points of all rungs because of something at time t that none
-// of them may reach over: a stale marker, a reset, a sample of another type. A
-// point whose window t lies in ends with its last sample, the others with their
-// windows.
+// of them may reach over: a reset, a sample of another type. A point whose window t
+// lies in ends with its last sample, the others with their windows. After a stale
+// marker all end with their last sample, in whatever window the marker is: t is then
+// noTime.
 func (f *Folder) endPoints(t int64) error {
 	for k, r := range f.chain {
 		if !r.open {
@@ -358,7 +360,7 @@ func (f *Folder) writeFloat(r *rung, end int64) error {
 		fell = false
 	}
 	first := c.points == 0
-	c.add(end, [Counter]float64{float64(w.count), w.sum, w.min, w.max})
+	c.add(end, [Counter]float64{float64(w.count), w.total(), w.min, w.max})
 	if first {
 		c.start(w.firstT, w.first)
 	}

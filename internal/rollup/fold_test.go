@@ -75,8 +75,8 @@ func requireNaiveHistogram(t testing.TB, w naivePoint, g point, msg string) {
 		require.NoError(t, err)
 	}
 	requireSameHistogram(t, sum, g.histSum, msg+" sum")
+	requireSameHistogram(t, w.samples[len(w.samples)-1].h, g.histCounter, msg+" counter")
 	if w.kind == kindHistogram {
-		requireSameHistogram(t, w.samples[len(w.samples)-1].h, g.histCounter, msg+" counter")
 		if w.reset {
 			require.True(t, g.firstInChunk, msg)
 			require.Equal(t, histogram.CounterReset, g.hint, msg)

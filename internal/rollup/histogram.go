@@ -29,13 +29,13 @@ func (f *Folder) foldHistograms(enc chunkenc.Encoding, data []byte, deleted tomb
 			trusted = false
 			continue
 		}
-		f.samples++
 		if value.IsStaleNaN(h.Sum) {
-			if err := f.endPoints(t); err != nil {
+			if err := f.endPoints(noTime); err != nil {
 				return err
 			}
 			continue
 		}
+		f.samples++
 		if h.CounterResetHint == histogram.NotCounterReset && !trusted {
 			h.CounterResetHint = histogram.UnknownCounterReset
 		}
@@ -100,6 +100,9 @@ func (f *Folder) border(t int64, h *histogram.FloatHistogram) error {
 	default:
 		return nil
 	}
+	if is == kindGauge {
+		hint = histogram.GaugeType
+	}
 	for _, r := range f.chain {
 		r.histChunk.hint = hint
 	}
@@ -107,16 +110,13 @@ func (f *Folder) border(t int64, h *histogram.FloatHistogram) error {
 }
 
 func (f *Folder) writeHistogram(r *rung, end int64) error {
-	c, counter := &r.histChunk, f.prev // the window's last sample
-	if f.kind == kindGauge {
-		counter = nil
-	}
-	if c.points > 0 && !c.fits(r.hists.sum, counter) {
+	c, last := &r.histChunk, f.prev // of the window
+	if c.points > 0 && !c.fits(r.hists.sum, last) {
 		if err := f.flush(r); err != nil {
 			return err
 		}
 	}
-	ok, err := c.add(end, r.hists.count, r.hists.sum, counter)
+	ok, err := c.add(end, r.hists.count, r.hists.sum, last)
 	if ok || err != nil {
 		return err
 	}
@@ -124,8 +124,8 @@ func (f *Folder) writeHistogram(r *rung, end int64) error {
 	if err := f.flush(r); err != nil {
 		return err
 	}
-	c.hint = histogram.UnknownCounterReset
-	_, err = c.add(end, r.hists.count, r.hists.sum, counter)
+	c.interrupt()
+	_, err = c.add(end, r.hists.count, r.hists.sum, last)
 	return err
 }
 
@@ -149,15 +149,16 @@ func (w *histWindow) add(sum *histogram.FloatHistogram, n int) error {
 	return nil
 }
 
-// histChunk is an aggregate chunk of histograms in the making. Within it the
-// counter never falls, so its counter part is the last sample of each point.
+// histChunk is an aggregate chunk of histograms in the making. Its counter part is
+// the last sample of each point: within a chunk a counter never falls, and of gauges
+// nothing is made of it but their last value.
 type histChunk struct {
 	counts     xorWriter
 	sum        histPart
-	counter    histPart // without a chunk for gauges
+	counter    histPart
 	points     int
 	mint, maxt int64
-	hint       histogram.CounterResetHint // of the next chunk's first value
+	hint       histogram.CounterResetHint // of the chunk's first value; GaugeType for gauges
 	out        []byte
 }
 
@@ -167,26 +168,34 @@ func (c *histChunk) reset(hint histogram.CounterResetHint) {
 	c.points, c.hint = 0, hint
 }
 
-// fits tells whether the next point can go into the chunk.
-func (c *histChunk) fits(sum, counter *histogram.FloatHistogram) bool {
-	return c.points < maxPoints &&
-		c.counts.size()+c.sum.size()+c.counter.size() <= maxChunkBytes &&
-		c.sum.fits(sum) &&
-		(counter != nil) == (c.counter.chunk != nil) &&
-		(counter == nil || c.counter.fits(counter))
+// interrupt takes back what is known of how the chunk's first value relates to the
+// one before it. There is nothing to take back of gauges.
+func (c *histChunk) interrupt() {
+	if c.hint != histogram.GaugeType {
+		c.hint = histogram.UnknownCounterReset
+	}
 }
 
-// add appends a point; counter is nil for gauges. It may change how sum and counter
-// spell their empty buckets. When it returns false nothing was appended.
-func (c *histChunk) add(end int64, count int, sum, counter *histogram.FloatHistogram) (bool, error) {
-	if counter != nil {
-		ok, err := c.counter.append(end, counter, c.hint)
-		if !ok || err != nil {
-			return false, err
-		}
+// fits tells whether the next point can go into the chunk.
+func (c *histChunk) fits(sum, last *histogram.FloatHistogram) bool {
+	return c.points < maxPoints &&
+		c.counts.size()+c.sum.size()+c.counter.size() <= maxChunkBytes &&
+		c.sum.fits(sum) && c.counter.fits(last)
+}
+
+// add appends a point, given the sum and the last of its samples. It may change
+// their hints and how they spell empty buckets. When it returns false nothing was
+// appended.
+func (c *histChunk) add(end int64, count int, sum, last *histogram.FloatHistogram) (bool, error) {
+	if c.hint == histogram.GaugeType {
+		last.CounterResetHint = histogram.GaugeType
+	}
+	ok, err := c.counter.append(end, last, c.hint)
+	if !ok || err != nil {
+		return false, err
 	}
 	sum.CounterResetHint = histogram.GaugeType
-	ok, err := c.sum.append(end, sum, histogram.GaugeType)
+	ok, err = c.sum.append(end, sum, histogram.GaugeType)
 	if err != nil {
 		return false, err
 	}
@@ -210,7 +219,11 @@ func (c *histChunk) finish() AggrChunk {
 	c.out = appendPart(c.out, 0, nil)
 	c.out = appendPart(c.out, 0, nil)
 	c.out = appendPart(c.out, chunkenc.EncFloatHistogram, c.counter.bytes())
-	c.reset(histogram.NotCounterReset)
+	next := histogram.NotCounterReset
+	if c.hint == histogram.GaugeType {
+		next = c.hint
+	}
+	c.reset(next)
 	return c.out
 }
 

@@ -1,7 +1,6 @@
 package rollup
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -235,7 +234,7 @@ func (j *Joiner) mayJoin(first float64, n, size int) bool {
 // merge adds the first point of the chunk that is joined to the open point.
 func (j *Joiner) merge() {
 	j.values[Count] += j.columns[Count][0]
-	j.values[Sum] += j.columns[Sum][0]
+	j.values[Sum] = plainNaN(j.values[Sum] + j.columns[Sum][0])
 	if v := j.columns[Min][0]; v < j.values[Min] || math.IsNaN(j.values[Min]) {
 		j.values[Min] = v
 	}
@@ -301,24 +300,21 @@ func (j *Joiner) readPart(chunk AggrChunk, a Aggregate) ([]int64, error) {
 }
 
 func (j *Joiner) writeHistogram() error {
-	c, counter := &j.histChunk, j.counter
-	if j.kind == kindGauge {
-		counter = nil
-	}
-	if c.points > 0 && !c.fits(j.sum, counter) {
+	c := &j.histChunk
+	if c.points > 0 && !c.fits(j.sum, j.counter) {
 		if err := j.handOut(); err != nil {
 			return err
 		}
 	}
-	ok, err := c.add(j.end, j.count, j.sum, counter)
+	ok, err := c.add(j.end, j.count, j.sum, j.counter)
 	if ok || err != nil {
 		return err
 	}
 	if err := j.handOut(); err != nil {
 		return err
 	}
-	c.hint = histogram.UnknownCounterReset
-	_, err = c.add(j.end, j.count, j.sum, counter)
+	c.interrupt()
+	_, err = c.add(j.end, j.count, j.sum, j.counter)
 	return err
 }
 
@@ -330,15 +326,10 @@ func (j *Joiner) handOut() error {
 	return err
 }
 
-// joinHistograms joins a chunk of histograms, a gauge's if it has no counter.
 func (j *Joiner) joinHistograms(chunk AggrChunk) error {
-	is := kindHistogram
 	_, counters, err := chunk.Part(Counter)
-	if errors.Is(err, ErrNoAggregate) {
-		is, err = kindGauge, nil
-	}
 	if err != nil {
-		return err
+		return fmt.Errorf("part counter: %w", err)
 	}
 	ts, err := j.readPart(chunk, Count)
 	if err != nil {
@@ -352,11 +343,13 @@ func (j *Joiner) joinHistograms(chunk AggrChunk) error {
 	if err != nil {
 		return fmt.Errorf("part sum: %w", err)
 	}
-	var counterIt chunkenc.Iterator
-	if is == kindHistogram {
-		if counterIt, err = j.counters.open(chunkenc.EncFloatHistogram, counters); err != nil {
-			return fmt.Errorf("part counter: %w", err)
-		}
+	counterIt, err := j.counters.open(chunkenc.EncFloatHistogram, counters)
+	if err != nil {
+		return fmt.Errorf("part counter: %w", err)
+	}
+	is := kindHistogram
+	if resetHint(counters) == histogram.GaugeType {
+		is = kindGauge
 	}
 	// The first sample of a series in a block is a point of its own, for readers to
 	// count from. With a chunk before it they can do without: up to that point, those
@@ -371,7 +364,7 @@ func (j *Joiner) joinHistograms(chunk AggrChunk) error {
 			return err
 		}
 		if i == 0 {
-			if border, err = j.border(is, sum, counter); err != nil {
+			if border, err = j.border(is, counter); err != nil {
 				return err
 			}
 			if !border {
@@ -393,15 +386,13 @@ func (j *Joiner) joinHistograms(chunk AggrChunk) error {
 			sum.CopyTo(j.sum)
 		}
 		j.end = end
-		if counter != nil {
-			j.counter, j.spare = counter, j.counter
-		}
+		j.counter, j.spare = counter, j.counter
 	}
 	return nil
 }
 
-// readHistograms reads point i's sum and counter; the counter is j.spare, or nil for
-// gauges. The sum is valid until the next one is read.
+// readHistograms reads point i's sum and counter; the counter is j.spare. The sum is
+// valid until the next one is read.
 func (j *Joiner) readHistograms(sums, counters chunkenc.Iterator, i int, end int64) (sum, counter *histogram.FloatHistogram, err error) {
 	if sums.Next() == chunkenc.ValNone {
 		return nil, nil, fmt.Errorf("part sum ends before point %d at %d: %w", i, end, sums.Err())
@@ -409,9 +400,6 @@ func (j *Joiner) readHistograms(sums, counters chunkenc.Iterator, i int, end int
 	t, sum := sums.AtFloatHistogram(nil)
 	if t != end {
 		return nil, nil, fmt.Errorf("part sum has a point at %d, part count at %d", t, end)
-	}
-	if counters == nil {
-		return sum, nil, nil
 	}
 	if counters.Next() == chunkenc.ValNone {
 		return nil, nil, fmt.Errorf("part counter ends before point %d at %d: %w", i, end, counters.Err())
@@ -425,17 +413,16 @@ func (j *Joiner) readHistograms(sums, counters chunkenc.Iterator, i int, end int
 
 // border ends the chunk in the making if the next point, the first of the chunk that
 // is joined, may not share it, and tells whether it did.
-func (j *Joiner) border(is kind, sum, counter *histogram.FloatHistogram) (bool, error) {
+func (j *Joiner) border(is kind, counter *histogram.FloatHistogram) (bool, error) {
 	hint := histogram.UnknownCounterReset
 	switch {
 	case j.kind != is || j.points == 0:
-		if counter != nil {
-			hint = counter.CounterResetHint
-		}
+		hint = counter.CounterResetHint
 	case is == kindGauge:
-		if sum.UsesCustomBuckets() == j.sum.UsesCustomBuckets() {
+		if counter.UsesCustomBuckets() == j.counter.UsesCustomBuckets() {
 			return false, nil
 		}
+		hint = histogram.GaugeType
 	default:
 		if counter.CounterResetHint == histogram.NotCounterReset {
 			counter.CounterResetHint = histogram.UnknownCounterReset
@@ -450,9 +437,7 @@ func (j *Joiner) border(is kind, sum, counter *histogram.FloatHistogram) (bool, 
 		return false, err
 	}
 	j.kind, j.histChunk.hint = is, hint
-	if counter != nil {
-		counter.CounterResetHint = histogram.UnknownCounterReset
-	}
+	counter.CounterResetHint = histogram.UnknownCounterReset
 	return true, nil
 }
 

@@ -137,7 +137,7 @@ func naive(samples []sample, mint, maxt, r int64) (points []naivePoint) {
 			continue
 		}
 		ends := len(points) > 0 && stop(i)
-		if n := len(points) - 1; open && s.t <= points[n].end && (ends || alone) {
+		if n := len(points) - 1; open && (s.stale() || s.t <= points[n].end) && (ends || alone) {
 			points[n].end = points[n].samples[len(points[n].samples)-1].t
 		}
 		if s.stale() {
@@ -235,20 +235,20 @@ func decode(t testing.TB, c AggrChunk, mint, maxt int64) (points []point) {
 		require.Equal(t, ends, ts)
 		for i := range points {
 			require.Equal(t, histogram.GaugeType, hs[i].CounterResetHint)
-			points[i].kind, points[i].histSum = kindGauge, hs[i]
+			points[i].kind, points[i].histSum = kindHistogram, hs[i]
 		}
 		for _, a := range []Aggregate{Min, Max} {
 			_, _, err := c.Part(a)
 			require.ErrorIs(t, err, ErrNoAggregate)
 		}
-		if _, _, err := c.Part(Counter); err != nil {
-			require.ErrorIs(t, err, ErrNoAggregate)
-			return points
-		}
 		ts, hs = hists(Counter)
 		require.Equal(t, ends, ts)
 		for i := range points {
-			points[i].kind, points[i].histCounter, points[i].hint = kindHistogram, hs[i], hs[i].CounterResetHint
+			p := &points[i]
+			if p.histCounter, p.hint = hs[i], hs[i].CounterResetHint; p.hint == histogram.GaugeType {
+				p.kind = kindGauge
+			}
+			require.Equal(t, points[0].kind, p.kind)
 		}
 		_, data, err := c.Part(Counter)
 		require.NoError(t, err)

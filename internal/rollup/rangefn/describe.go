@@ -72,10 +72,10 @@ func lookup(fn string) (function, bool) {
 	switch fn {
 	case "":
 		return function{needLast, Estimated, 0, anyType, nil, plainPoint,
-			"The last sample of the newest point where that is known (counters, constant values), else its mean; always between the point's least and greatest sample."}, true
+			"The last sample of the newest point where that is known (counters, constant values, histograms), else its mean; always between the point's least and greatest sample."}, true
 	case "last_over_time":
 		return function{needLast, Estimated, 0, anyType, nil, newestPoint,
-			"The last sample of the newest point where that is known (counters, constant values), else its mean; always between the point's least and greatest sample."}, true
+			"The last sample of the newest point where that is known (counters, constant values, histograms), else its mean; always between the point's least and greatest sample."}, true
 	case "first_over_time":
 		return function{needLast | needMin | needMax, Estimated, 0, anyType, nil, oldestPoint,
 			"Between the least and greatest sample of the oldest point."}, true

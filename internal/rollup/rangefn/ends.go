@@ -119,7 +119,7 @@ func irate(e *eval) (float64, bool) {
 	if !ok {
 		return 0, false
 	}
-	return foldAll(adding, 0, e.cols.Inc[first:last+1]) / seconds, true
+	return total(foldAll(adding, 0, 0, e.cols.Inc[first:last+1])) / seconds, true
 }
 
 func irateHist(e *eval) (float64, *histogram.FloatHistogram, bool) {

@@ -162,6 +162,62 @@ func TestPlainSelectorEndsWithTheSeries(t *testing.T) {
 	}
 }
 
+// TestPlainSelectorAroundTheMarker lets a series go at each second around the edges of
+// windows: until its marker it is seen wherever the engine sees it, and soon after the
+// marker it is not.
+func TestPlainSelectorAroundTheMarker(t *testing.T) {
+	const pace = 15 * second
+	for last := int64(0); last < 20*minute; last += second {
+		var s []sample
+		end := origin + hour + last
+		for at := origin + 7*second + (last-7*second)%pace; at <= end; at += pace {
+			s = append(s, sample{t: at, v: 5})
+		}
+		end = s[len(s)-1].t
+		s = append(s, sample{t: end + pace, v: math.Float64frombits(value.StaleNaN)})
+		if end%fine == 0 {
+			continue // on the edge: nothing tells that it went
+		}
+		cols := roll(t, s).columns(t, rollup.NeedLast, []rollup.Span{{After: origin - 1, Until: origin + 4*hour, Resolution: fine}})
+		edge := (end + fine - 1) / fine * fine
+		for at := (end - 2*fine) / (5 * second) * 5 * second; at <= end+2*fine; at += 5 * second {
+			n := len(evalCall(t, Call{"", nil, fine}, cols, Grid{at, at, 0}))
+			switch {
+			case at < end+pace:
+				require.Equal(t, 1, n, "last sample at %d, asked at %d", end-origin, at-origin)
+			case at >= max(end+2*pace, edge):
+				require.Zero(t, n, "last sample at %d, asked at %d", end-origin, at-origin)
+			}
+		}
+	}
+}
+
+// TestSumsAreThoseOfTheEngine has sums that depend on the order of samples, over ranges
+// that are evaluated alone and such that are rolled on.
+func TestSumsAreThoseOfTheEngine(t *testing.T) {
+	s := every(24, func(x float64) float64 {
+		switch int64(x) % 3600 {
+		case 22:
+			return 1e16
+		case 3007:
+			return -1e16
+		}
+		return 0.1
+	})
+	e, rolled := newEngine(t, s), roll(t, s)
+	for _, r := range []int64{hour, 10 * hour} {
+		for _, fn := range []string{"sum_over_time", "avg_over_time"} {
+			c, g := Call{fn, nil, r}, Grid{origin + 10*hour, origin + 24*hour, hour}
+			want := e.eval(t, c, g)
+			require.NotEmpty(t, want)
+			got := evalCall(t, c, rolled.columns(t, rollup.NeedSum|rollup.NeedCount, readings(24)["1h"]), g)
+			for at, w := range want {
+				require.InEpsilon(t, w.v, got[at].v, 1e-12, "%s over %d ms at %d", fn, r, at)
+			}
+		}
+	}
+}
+
 func TestEvalRefusesBadCalls(t *testing.T) {
 	for _, c := range []struct {
 		call Call

@@ -1,12 +1,17 @@
 package rangefn
 
-import "math"
+import (
+	"math"
+
+	"github.com/weir-dev/weir/internal/rollup"
+)
 
 // fold is how values of a column are put together.
 type fold uint8
 
 const (
-	adding fold = iota
+	adding  fold = iota
+	summing      // with what rounding takes
 	leastOf
 	mostOf
 )
@@ -23,7 +28,8 @@ type roller struct {
 	op     fold
 	border int
 	back   []float64 // back[i] is the fold of [i, border)
-	front  float64   // the fold of [border, upto)
+	front  float64   // the fold of [border, upto), when summing less lost
+	lost   float64   // what rounding took from front
 	upto   int
 }
 
@@ -39,35 +45,47 @@ func (r *roller) reset(roll bool) {
 // of returns the fold of col[a:b].
 func (r *roller) of(op fold, col []float64, a, b int) float64 {
 	if !r.roll || b-a <= shortRange {
-		return foldAll(op, empty(op), col[a:b])
+		return total(foldAll(op, empty(op), 0, col[a:b]))
 	}
 	if a >= r.border {
 		if len(r.back) < len(col) {
 			r.back = make([]float64, len(col))
 		}
 		foldBack(op, r.back[a:b], col[a:b])
-		r.border, r.upto, r.front = b, b, empty(op)
+		r.border, r.upto, r.front, r.lost = b, b, empty(op), 0
 	}
-	r.front = foldAll(op, r.front, col[r.upto:max(b, r.upto)])
+	r.front, r.lost = foldAll(op, r.front, r.lost, col[r.upto:max(b, r.upto)])
 	r.upto = max(b, r.upto)
-	return foldAll(op, r.back[a], []float64{r.front})
+	return total(foldAll(op, r.front, r.lost, r.back[a:a+1]))
+}
+
+// total is a fold with what it lost.
+func total(v, lost float64) float64 {
+	if x := v + lost; x-x == 0 {
+		return x
+	}
+	return v
 }
 
 // empty returns what changes nothing when folded.
 func empty(op fold) float64 {
-	if op == adding {
+	if op == adding || op == summing {
 		return 0
 	}
 	return math.NaN()
 }
 
-// foldAll folds vs onto v. As in PromQL, NaN is neither least nor greatest unless
-// there is nothing else.
-func foldAll(op fold, v float64, vs []float64) float64 {
+// foldAll folds vs onto v; summing adds to lost what rounding takes. As in PromQL, NaN
+// is neither least nor greatest unless there is nothing else.
+func foldAll(op fold, v, lost float64, vs []float64) (float64, float64) {
 	switch op {
 	case adding:
 		for _, x := range vs {
 			v += x
+		}
+	case summing:
+		for _, x := range vs {
+			v, lost = rollup.AddExact(v, lost, x)
 		}
 	case leastOf:
 		for _, x := range vs {
@@ -82,20 +100,22 @@ func foldAll(op fold, v float64, vs []float64) float64 {
 			}
 		}
 	}
-	return v
+	return v, lost
 }
 
 // foldBack sets dst[i] to the fold of vs[i:].
 func foldBack(op fold, dst, vs []float64) {
-	v := empty(op)
+	v, lost := empty(op), 0.0
 	for i := len(vs) - 1; i >= 0; i-- {
 		x := vs[i]
 		switch {
 		case op == adding:
 			v += x
+		case op == summing:
+			v, lost = rollup.AddExact(v, lost, x)
 		case v != v, op == leastOf && x < v, op == mostOf && x > v:
 			v = x
 		}
-		dst[i] = v
+		dst[i] = total(v, lost)
 	}
 }

@@ -8,14 +8,14 @@ import (
 
 // additive adds a column up over the range: whole points, and those at the edges
 // by their share.
-func (e *eval) additive(r *roller, col []float64) float64 {
+func (e *eval) additive(r *roller, op fold, col []float64) float64 {
 	a, v := e.lo, 0.0
 	if a < e.hi && e.start[a] < e.from {
 		v = e.share(a) * col[a]
 		a++
 	}
 	if a < e.hi {
-		v += r.of(adding, col, a, e.hi)
+		v += r.of(op, col, a, e.hi)
 	}
 	if e.hi < e.over {
 		v += e.share(e.hi) * col[e.hi]
@@ -23,12 +23,12 @@ func (e *eval) additive(r *roller, col []float64) float64 {
 	return v
 }
 
-func sum(e *eval) (float64, bool) { return e.additive(&e.rolls[0], e.cols.Sum), true }
+func sum(e *eval) (float64, bool) { return e.additive(&e.rolls[0], summing, e.cols.Sum), true }
 
-func count(e *eval) (float64, bool) { return e.additive(&e.rolls[0], e.cols.Count), true }
+func count(e *eval) (float64, bool) { return e.additive(&e.rolls[0], adding, e.cols.Count), true }
 
 func avg(e *eval) (float64, bool) {
-	return e.additive(&e.rolls[0], e.cols.Sum) / e.additive(&e.rolls[1], e.cols.Count), true
+	return e.additive(&e.rolls[0], summing, e.cols.Sum) / e.additive(&e.rolls[1], adding, e.cols.Count), true
 }
 
 func present(*eval) (float64, bool) { return 1, true }
@@ -113,7 +113,7 @@ func avgHist(e *eval) (float64, *histogram.FloatHistogram, bool) {
 	if h == nil {
 		return 0, nil, false
 	}
-	return 0, h.Div(e.additive(&e.rolls[1], e.cols.Count)), true
+	return 0, h.Div(e.additive(&e.rolls[1], adding, e.cols.Count)), true
 }
 
 func increaseHist(e *eval) (float64, *histogram.FloatHistogram, bool) {

@@ -63,6 +63,7 @@ type roller struct {
 	used  []*ranks // symbols of the series that it takes
 
 	drafts  []*draft
+	folded  []uint64 // raw samples folded into each
 	labels  []uint32
 	scratch scratch
 }
@@ -89,7 +90,7 @@ func newRoller(dir string, rungs []Rung, o *Options) (_ *roller, err error) {
 		return nil, err
 	}
 	r.chunks = newChunkScan(dir, 2*r.buffer)
-	r.takes, r.used = make([]bitset, len(rungs)), make([]*ranks, len(rungs))
+	r.takes, r.used, r.folded = make([]bitset, len(rungs)), make([]*ranks, len(rungs)), make([]uint64, len(rungs))
 	return r, nil
 }
 
@@ -271,6 +272,7 @@ func (r *roller) foldSeries() error {
 	if err != nil {
 		return err
 	}
+	before := r.folder.Samples()
 	r.folder.Begin(r.raw.MinTime, r.raw.MaxTime, rungs)
 	for _, c := range r.index.chunks {
 		enc, data, err := r.chunks.chunk(c.Ref)
@@ -287,6 +289,10 @@ func (r *roller) foldSeries() error {
 	for i, d := range r.drafts {
 		if rungs&(1<<i) == 0 {
 			continue
+		}
+		r.folded[i] += r.folder.Samples() - before
+		if err := checkFolded(d, r.folded[i]); err != nil {
+			return fmt.Errorf("series at byte %d of the index: %w", int64(ref)*seriesAlign, err)
 		}
 		labels := r.index.labels
 		if u := r.used[i]; u != nil {

@@ -72,6 +72,16 @@ func verify(ctx context.Context, dir string, buffer int, hashes bool) (Report, e
 	return v.r, nil
 }
 
+// checkFolded compares what all points of a draft count so far with the raw samples
+// that were folded into it. What is then written is compared with what the points
+// count when it is read back.
+func checkFolded(d *draft, samples uint64) error {
+	if got := d.meta.Thanos.Extensions.Weir.Samples; got != samples {
+		return fmt.Errorf("make block %s: its points count %d samples, but %d were folded into them", d.dest, got, samples)
+	}
+	return nil
+}
+
 // verifier is one pass over a block.
 type verifier struct {
 	dir    string
