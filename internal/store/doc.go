@@ -2,7 +2,9 @@
 // library leaves to its host.
 //
 //	write   AppenderV2 -> disk guard -> WAL -> head -> blocks (every 2h) -> retention
-//	read    Querier, ChunkQuerier, ExemplarQuerier over head, out-of-order head, blocks
+//	keep    blocks -> tiers/ (rollups, retention, deletion) -> bucket/ (object storage)
+//	read    Querier, ChunkQuerier, ExemplarQuerier over head, out-of-order head, blocks,
+//	        and the rollups where raw data is gone; [Store.Tiers] for the query room
 //	by ref  Last, SampleAt: one series of the head, no label matching
 //
 // In: samples, histograms, exemplars and metadata through [storage.AppenderV2],
@@ -12,6 +14,9 @@
 // must not be changed afterwards.
 //
 // What it adds to the TSDB:
+//   - Rollups, and retention that waits for them (tiers/, wired in store.go and
+//     ship.go): raw blocks are deleted when tiers.Deletable says so. Raw blocks too
+//     damaged to open are put into quarantine/ before the TSDB sees them.
 //   - Readiness: until the WAL is replayed every door answers [tsdb.ErrNotReady].
 //   - Disk-full behaviour (guard.go, heal.go): writes are refused with
 //     [ErrDiskFull] while the disk is short, queries go on, and a write-ahead log

@@ -25,6 +25,9 @@ type rung struct {
 	far    []*entry  // only in the bucket, by time
 	lost   []span    // quarantined; for this rung's data nobody answers there but who came later
 	segs   []segment // who answers when, from all of the above
+
+	has   map[ulid.ULID]bool  // the sources of blocks
+	takes [][]*labels.Matcher // the selectors that blocks were rolled with, r.ms too
 }
 
 // entry is a block of a rung, or a raw block of the bucket. It does not change.
@@ -33,6 +36,7 @@ type entry struct {
 	meta    *block.Meta
 	open    *block.Block // nil when it is only in the bucket
 	sources map[ulid.ULID]bool
+	ms      []*labels.Matcher // of the series it was rolled from
 }
 
 func (e *entry) ULID() ulid.ULID { return e.meta.ULID }
@@ -198,6 +202,11 @@ func newEntry(m *block.Meta, open *block.Block) *entry {
 	for _, s := range m.Compaction.Sources {
 		e.sources[s] = true
 	}
+	if text := m.Weir().Selector; text != "" {
+		if ms, err := parseSelector(text); err == nil { // nobody but Weir writes it
+			e.ms = ms
+		}
+	}
 	return e
 }
 
@@ -232,7 +241,22 @@ func (r *rung) set(blocks, far []*entry) {
 	if far != nil {
 		r.far = slices.SortedFunc(slices.Values(far), byTime)
 	}
-	r.segs = segments(slices.Concat(r.blocks, r.far))
+	all := slices.Concat(r.blocks, r.far)
+	r.segs = segments(all)
+	r.has = map[ulid.ULID]bool{}
+	for _, e := range r.blocks {
+		for s := range e.sources {
+			r.has[s] = true
+		}
+	}
+	r.takes = [][]*labels.Matcher{r.ms}
+	known := map[string]bool{block.Matchers(r.ms).String(): true}
+	for _, e := range all {
+		if text := e.meta.Weir().Selector; !known[text] {
+			known[text] = true
+			r.takes = append(r.takes, e.ms)
+		}
+	}
 }
 
 func byTime(a, b *entry) int {

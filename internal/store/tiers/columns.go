@@ -67,6 +67,7 @@ type source struct {
 	raw      storage.SeriesSet
 
 	labels labels.Labels
+	here   bool // it has the current series
 }
 
 func (s *source) next() bool {
@@ -115,6 +116,7 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	raw := t.seen
+	rawless := t.rawless(db.Head(), raw)
 	s.deleted = slices.Clone(t.state.Deletions)
 	of := map[*entry]*source{}
 	tier := func(r *rung, segs []segment) error {
@@ -146,23 +148,26 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 			}
 			continue
 		}
-		start := max(t.rawStart(db.Head(), raw), want.from)
-		for _, g := range t.finest(span{want.from, min(start, want.to)}) {
+		for _, g := range t.finestOf(rawless, want) {
 			if err := tier(g.rung, []segment{g.segment}); err != nil {
 				return err
 			}
 		}
-		if start < want.to {
-			src := &source{after: start - 1, until: want.to - 1}
+		if left := want.minus(rawless); len(left) > 0 {
+			src := &source{after: left[0].from - 1, until: left[len(left)-1].to - 1}
 			s.sources = append(s.sources, src)
-			s.parts = append(s.parts, part{src.after, src.until, rollup.Raw, []*source{src}})
+			for _, l := range left {
+				s.parts = append(s.parts, part{l.from - 1, l.to - 1, rollup.Raw, []*source{src}})
+			}
 			for _, e := range t.far {
-				if e.overlaps(span{src.after + 1, min(want.to, localStart(db.Head(), raw))}) {
+				reads := span{src.after + 1, want.to}.cut(e.span)
+				if slices.ContainsFunc(t.gaps(db.Head(), raw), reads.overlaps) {
 					src.far = append(src.far, e)
 				}
 			}
 		}
 	}
+	slices.SortFunc(s.parts, func(a, b part) int { return cmp.Compare(a.after, b.after) })
 	return nil
 }
 
@@ -187,6 +192,14 @@ func (s *seriesSet) query(ctx context.Context, src *source) error {
 type rungSegment struct {
 	rung *rung
 	segment
+}
+
+// finestOf is finest of what of s lies in any of spans.
+func (t *Tiers) finestOf(spans []span, s span) (out []rungSegment) {
+	for _, x := range spans {
+		out = append(out, t.finest(x.cut(s))...)
+	}
+	return out
 }
 
 // finest says which rung knows most of each part of s, in time order.
@@ -272,6 +285,7 @@ func (s *seriesSet) push(src *source) {
 func (s *seriesSet) Next() bool {
 	for s.err == nil {
 		for _, src := range s.current {
+			src.here = false
 			s.push(src)
 		}
 		s.current = s.current[:0]
@@ -279,7 +293,9 @@ func (s *seriesSet) Next() bool {
 			return false
 		}
 		for first := s.waiting[0].labels; len(s.waiting) > 0 && labels.Equal(s.waiting[0].labels, first); {
-			s.current = append(s.current, heap.Pop(&s.waiting).(*source))
+			src := heap.Pop(&s.waiting).(*source)
+			src.here = true
+			s.current = append(s.current, src)
 		}
 		if s.anything() {
 			s.read.Series++
@@ -292,28 +308,22 @@ func (s *seriesSet) Next() bool {
 // anything says whether a chunk of the current series lies in the time asked for.
 func (s *seriesSet) anything() bool {
 	for _, p := range s.parts {
-		for _, src := range s.here(p) {
-			if src.raw != nil {
+		for _, src := range p.by {
+			if src.here && (src.raw != nil || src.hasChunk(p)) {
 				return true
-			}
-			for _, c := range src.tier.Chunks() {
-				if c.MaxTime > p.after && c.MinTime <= p.until {
-					return true
-				}
 			}
 		}
 	}
 	return false
 }
 
-// here returns the sources of a part that have the current series.
-func (s *seriesSet) here(p part) (out []*source) {
-	for _, src := range p.by {
-		if slices.Contains(s.current, src) {
-			out = append(out, src)
+func (s *source) hasChunk(p part) bool {
+	for _, c := range s.tier.Chunks() {
+		if c.MaxTime > p.after && c.MinTime <= p.until {
+			return true
 		}
 	}
-	return out
+	return false
 }
 
 func (s *seriesSet) Labels() labels.Labels { return s.current[0].labels }
@@ -321,23 +331,33 @@ func (s *seriesSet) Labels() labels.Labels { return s.current[0].labels }
 func (s *seriesSet) Columns(c *rollup.Columns) error {
 	c.Reset(s.need)
 	for _, p := range s.parts {
-		from := s.here(p)
-		var err error
-		switch {
-		case len(from) == 0:
-		case p.res == rollup.Raw:
-			err = s.appendRaw(c, p, from[0])
-		case len(from) == 1:
-			err = s.appendTier(c, p, from[0])
-		default:
-			err = s.appendSum(c, p, from)
-		}
+		err := s.append(c, p)
 		if err != nil {
 			s.err = err
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *seriesSet) append(c *rollup.Columns, p part) error {
+	var one *source
+	n := 0
+	for _, src := range p.by {
+		if src.here {
+			one = src
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+		return nil
+	case p.res == rollup.Raw:
+		return s.appendRaw(c, p, one)
+	case n == 1:
+		return s.appendTier(c, p, one)
+	}
+	return s.appendSum(c, p, slices.DeleteFunc(slices.Clone(p.by), func(src *source) bool { return !src.here }))
 }
 
 func (s *seriesSet) appendRaw(c *rollup.Columns, p part, src *source) error {

@@ -56,11 +56,22 @@ func (t *Tiers) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matc
 		return fmt.Errorf("note deletion %s: %w", d.ID, err)
 	}
 	defer t.Wake()
-	if err := db.Delete(ctx, mint, maxt, ms...); err != nil {
+	if err := d.deleteRaw(ctx, db); err != nil {
 		return fmt.Errorf("delete samples (the worker tries again): %w", err)
 	}
 	t.advance(d.ID, func(d *deletion) { d.RawDone = true })
 	return nil
+}
+
+// deleteRaw sets tombstones. Out-of-order samples in memory heed none, so they are
+// written as blocks before.
+func (d deletion) deleteRaw(ctx context.Context, db *tsdb.DB) error {
+	if head := db.Head(); head.MinOOOTime() <= d.MaxT && d.MinT <= head.MaxOOOTime() {
+		if err := db.CompactOOOHead(ctx); err != nil {
+			return err
+		}
+	}
+	return db.Delete(ctx, d.MinT, d.MaxT, d.Matchers...)
 }
 
 // deleteNext carries the oldest deletion one step on.
@@ -77,7 +88,7 @@ func (t *Tiers) deleteNext(ctx context.Context, _ rawView) (bool, error) {
 	}
 	for _, d := range all {
 		if !d.RawDone {
-			if err := db.Delete(ctx, d.MinT, d.MaxT, d.Matchers...); err != nil {
+			if err := d.deleteRaw(ctx, db); err != nil {
 				return false, fmt.Errorf("delete samples of %s: %w", d.Matchers, err)
 			}
 			t.advance(d.ID, func(d *deletion) { d.RawDone = true })

@@ -30,7 +30,8 @@ func (t *Tiers) Holdings(_ context.Context, mint, maxt int64, ms ...*labels.Matc
 		h := rollup.Holding{Resolution: rollup.Raw}
 		if i > 0 {
 			r := t.rungs[i-1]
-			h.Resolution, h.Partial = r.res, !implies(ms, r.ms)
+			h.Resolution = r.res
+			h.Partial = slices.ContainsFunc(r.takes, func(of []*labels.Matcher) bool { return !implies(ms, of) })
 		}
 		touching := slices.DeleteFunc(spans, func(s span) bool { return s.from > maxt || s.to <= mint })
 		h.Held = intervals(touching)
@@ -54,12 +55,7 @@ func (t *Tiers) held(head *tsdb.Head, raw rawView, ms []*labels.Matcher) [][]spa
 		}
 		return from
 	}
-	var farGaps []span
-	if len(t.far) > 0 {
-		local := localStart(head, raw)
-		farGaps = span{t.far[0].from, local}.minus(spansOf(t.far))
-	}
-	held := [][]span{span{back(rawFrom), math.MaxInt64}.minus(farGaps)}
+	held := [][]span{always.minus(t.rawless(head, raw))}
 	for _, r := range t.rungs {
 		if len(r.segs) == 0 {
 			held = append(held, nil)
@@ -95,12 +91,13 @@ func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*lab
 			holes = append(holes, e.cut(gap))
 		}
 	}
+	holes = append(holes, span{head.MinTime(), math.MaxInt64}) // late samples may be rolled before the others
 	newest := t.newest(raw)
 	// Where raw data is gone nobody knows better, and a deletion is heeded on reading.
-	there := span{localStart(head, raw), math.MaxInt64}
+	there := span{max(localStart(head, raw), t.wholeFrom()), math.MaxInt64}
 	for _, b := range raw {
 		if r.wants(b.span, newest) && !t.covered(r, b.Compaction.Sources) {
-			holes = append(holes, b.span)
+			holes = append(holes, b.cut(there))
 		}
 	}
 	// These bounds are wide: after a compaction the TSDB says from the out-of-order
@@ -162,13 +159,55 @@ func (t *Tiers) holdBack(held [][]span, newest int64, ms []*labels.Matcher) {
 	}
 }
 
+// always is all of time.
+var always = span{math.MinInt64, math.MaxInt64}
+
 // rawStart is the time of the oldest raw sample there may be.
 func (t *Tiers) rawStart(head *tsdb.Head, raw rawView) int64 {
-	from := localStart(head, raw)
+	from := max(localStart(head, raw), t.wholeFrom())
 	for _, e := range t.far {
 		from = min(from, e.from)
 	}
 	return from
+}
+
+// gaps are the stretches without raw data on disk or in memory, or not all of it:
+// before it begins, and between blocks, where one was quarantined.
+func (t *Tiers) gaps(head *tsdb.Head, raw rawView) []span {
+	var known []span
+	whole := span{t.wholeFrom(), math.MaxInt64}
+	for _, b := range raw {
+		known = append(known, b.cut(whole))
+	}
+	return span{math.MinInt64, min(head.MinTime(), math.MaxInt64-1)}.minus(known)
+}
+
+// wholeFrom is the end of what retention has taken from raw data.
+func (t *Tiers) wholeFrom() int64 {
+	if t.state.RawFrom == 0 {
+		return math.MinInt64
+	}
+	return t.state.RawFrom
+}
+
+// rawless are the stretches that raw data, the bucket's too, leaves to the rungs: all
+// that is older, if they have any of it, and what they have of the gaps.
+func (t *Tiers) rawless(head *tsdb.Head, raw rawView) (out []span) {
+	for _, gap := range t.gaps(head, raw) {
+		for _, s := range gap.minus(spansOf(t.far)) {
+			known := t.finest(s)
+			switch {
+			case len(known) == 0:
+			case s.from == math.MinInt64:
+				out = append(out, s)
+			default:
+				for _, g := range known {
+					out = append(out, g.span)
+				}
+			}
+		}
+	}
+	return out
 }
 
 // localStart is where raw data on disk and in memory begins. Without any, it is

@@ -77,7 +77,7 @@ func (t *Tiers) merge(ctx context.Context, r *rung, parts []*entry) error {
 func (t *Tiers) mergeable(r *rung, raw rawView) []*entry {
 	newest := t.newest(raw)
 	for _, p := range overlapping(r.blocks) {
-		if t.calm(r, extent(p), raw, newest) {
+		if t.calm(r, extent(p), raw, newest) && alike(p) {
 			return p
 		}
 	}
@@ -86,7 +86,7 @@ func (t *Tiers) mergeable(r *rung, raw rawView) []*entry {
 		longest = r.keep / keepParts
 	}
 	mergeIn := func(s span) []*entry {
-		if p := r.within(s); s.to-s.from <= longest && len(p) > 1 && t.calm(r, s, raw, newest) && alone(p, r.blocks) {
+		if p := r.within(s); s.to-s.from <= longest && len(p) > 1 && t.calm(r, s, raw, newest) && alone(p, r.blocks) && alike(p) {
 			return p
 		}
 		return nil
@@ -160,6 +160,11 @@ func overlapping(blocks []*entry) (runs [][]*entry) {
 func alone(p, blocks []*entry) bool {
 	s := extent(p)
 	return !slices.ContainsFunc(blocks, func(e *entry) bool { return e.overlaps(s) && !slices.Contains(p, e) })
+}
+
+// alike says that all blocks were rolled with the same selector.
+func alike(p []*entry) bool {
+	return !slices.ContainsFunc(p, func(e *entry) bool { return e.meta.Weir().Selector != p[0].meta.Weir().Selector })
 }
 
 func extent(blocks []*entry) span {

@@ -28,19 +28,12 @@ func newMetrics(t *Tiers, reg prometheus.Registerer) *metrics {
 		func(s *Status) float64 { return float64(s.Waiting) })
 	gauge("weir_rollup_deletions_waiting", "Deletions by selector that hide what they delete and are still to be taken out of blocks.",
 		func(s *Status) float64 { return float64(s.Deletions) })
-	gauge("weir_rollup_series_done", "Series done of the raw block that is being rolled up; 0 when there is none.",
+	gauge("weir_rollup_rolling_samples", "Samples of the raw block that is being rolled up; 0 when there is none.",
 		func(s *Status) float64 {
 			if s.Rolling == nil {
 				return 0
 			}
-			return float64(s.Rolling.SeriesDone)
-		})
-	gauge("weir_rollup_series_all", "Series of the raw block that is being rolled up; 0 when there is none.",
-		func(s *Status) float64 {
-			if s.Rolling == nil {
-				return 0
-			}
-			return float64(s.Rolling.SeriesAll)
+			return float64(s.Rolling.Samples)
 		})
 	if reg != nil {
 		reg.MustRegister(rungCollector{t})

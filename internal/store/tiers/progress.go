@@ -16,32 +16,17 @@ type progress struct {
 
 // Rolling is the raw block being rolled up.
 type Rolling struct {
-	Block         string  `json:"block"`
-	SeriesDone    uint64  `json:"series_done"`
-	SeriesAll     uint64  `json:"series_all"`
-	SamplesDone   uint64  `json:"samples_done"`
-	SamplesAll    uint64  `json:"samples_all"`
-	SamplesPerSec float64 `json:"samples_per_second"`
+	Block   string  `json:"block"`
+	Series  uint64  `json:"series"`
+	Samples uint64  `json:"samples"`
+	Seconds float64 `json:"seconds"` // since it was begun
 }
 
 func (p *progress) begin(b rawBlock) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now = &Rolling{Block: b.ULID.String(), SeriesAll: b.Stats.NumSeries, SamplesAll: b.Stats.NumSamples}
+	p.now = &Rolling{Block: b.ULID.String(), Series: b.Stats.NumSeries, Samples: b.Stats.NumSamples}
 	p.since = time.Now()
-}
-
-// tell is called as the block is worked through.
-func (p *progress) tell(series, samples uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.now == nil {
-		return
-	}
-	p.now.SeriesDone, p.now.SamplesDone = series, samples
-	if took := time.Since(p.since).Seconds(); took > 0 {
-		p.now.SamplesPerSec = float64(samples) / took
-	}
 }
 
 func (p *progress) end() {
@@ -76,6 +61,7 @@ func (p *progress) read() (now *Rolling, rate float64, paused string) {
 	defer p.mu.Unlock()
 	if p.now != nil {
 		copied := *p.now
+		copied.Seconds = time.Since(p.since).Seconds()
 		now = &copied
 	}
 	return now, p.rate, p.paused

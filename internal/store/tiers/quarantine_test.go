@@ -51,8 +51,8 @@ func TestQuarantineRaw(t *testing.T) {
 			r.fill(0, 12)
 			r.compact()
 			r.work()
-			dir := r.tiers.view()[0].dir
-			lost := r.tiers.view()[0].span
+			dir := r.tiers.view()[1].dir
+			lost := r.tiers.view()[1].span
 			r.close()
 			damage(t, dir)
 			r = open(t, cfg) // fails when the TSDB does
@@ -64,6 +64,7 @@ func TestQuarantineRaw(t *testing.T) {
 				t.Errorf("counted %g quarantined blocks", got)
 			}
 			// The rollups of the lost time are left.
+			r.wantCounts("quarantined", 720, 720)
 			if got := r.counts(5*minute, lost)["prod"]; got != float64((lost.to-lost.from)/minute) {
 				t.Errorf("%g samples of the quarantined block's %v through 5m", got, lost)
 			}

@@ -18,8 +18,8 @@ import (
 )
 
 // Querier reads what the TSDB does not have between mint and maxt, both inclusive:
-// raw blocks of the bucket, and before the oldest raw data the finest rung there is,
-// a point of which is then a sample at its end with its last value. It is nil when
+// raw blocks of the bucket, and where there are none, the finest rung there is, a
+// point of which is then a sample at its end with its last value. It is nil when
 // there is no such time.
 func (t *Tiers) Querier(mint, maxt int64) storage.Querier {
 	db := t.deps.DB()
@@ -28,11 +28,14 @@ func (t *Tiers) Querier(mint, maxt int64) storage.Querier {
 	}
 	t.mu.RLock()
 	raw := t.seen
-	local := localStart(db.Head(), raw)
-	old := span{mint, min(plus(maxt, 1), local)}
-	has := len(t.finest(old)) > 0 || slices.ContainsFunc(t.far, func(e *entry) bool { return e.overlaps(old) })
+	var old []span
+	for _, gap := range t.gaps(db.Head(), raw) {
+		if c := gap.cut(span{mint, plus(maxt, 1)}); len(t.finest(c)) > 0 || slices.ContainsFunc(t.far, func(e *entry) bool { return e.overlaps(c) }) {
+			old = append(old, c)
+		}
+	}
 	t.mu.RUnlock()
-	if !has {
+	if len(old) == 0 {
 		return nil
 	}
 	return &querier{t: t, old: old}
@@ -71,32 +74,33 @@ func (t *Tiers) StartTime() int64 {
 
 type querier struct {
 	t    *Tiers
-	old  span
+	old  []span
 	open []storage.Querier // of indexes
 	sets []*seriesSet
 }
 
 // Select implements [storage.Querier]; series are always sorted.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	old := q.old
-	if hints != nil {
-		old = old.cut(span{hints.Start, plus(hints.End, 1)})
-		if hints.Func == "series" { // only the labels are asked for
-			merged, err := q.indexes(ctx)
-			if err != nil {
-				return storage.ErrSeriesSet(err)
-			}
-			return merged.Select(ctx, true, hints, ms...)
+	if hints != nil && hints.Func == "series" { // only the labels are asked for
+		merged, err := q.indexes(ctx)
+		if err != nil {
+			return storage.ErrSeriesSet(err)
+		}
+		return merged.Select(ctx, true, hints, ms...)
+	}
+	var spans []rollup.Span
+	for _, s := range q.old {
+		if hints != nil {
+			s = s.cut(span{hints.Start, plus(hints.End, 1)})
+		}
+		if !s.empty() {
+			spans = append(spans, rollup.Span{After: plus(s.from, -1), Until: s.to - 1})
 		}
 	}
-	if old.empty() {
+	if len(spans) == 0 {
 		return storage.EmptySeriesSet()
 	}
-	set, err := q.t.columns(ctx, rollup.Selection{
-		Spans:    []rollup.Span{{After: plus(old.from, -1), Until: old.to - 1}},
-		Need:     rollup.NeedCount | rollup.NeedLast,
-		Matchers: ms,
-	})
+	set, err := q.t.columns(ctx, rollup.Selection{Spans: spans, Need: rollup.NeedCount | rollup.NeedLast, Matchers: ms})
 	if err != nil {
 		return storage.ErrSeriesSet(err)
 	}
@@ -133,7 +137,7 @@ func (q *querier) indexes(ctx context.Context) (storage.Querier, error) {
 			}
 			defer b.Release()
 		}
-		one, err := tsdb.NewBlockQuerier(b, max(e.from, q.old.from), min(e.to, q.old.to)-1)
+		one, err := tsdb.NewBlockQuerier(b, e.from, e.to-1)
 		if err != nil {
 			return nil, err
 		}
@@ -142,11 +146,11 @@ func (q *querier) indexes(ctx context.Context) (storage.Querier, error) {
 	return storage.NewMergeQuerier(q.open, nil, storage.ChainedSeriesMerge), nil
 }
 
-// entriesIn are the blocks that answer for s.
-func (t *Tiers) entriesIn(s span) (out []*entry) {
+// entriesIn are the blocks that answer for any of spans.
+func (t *Tiers) entriesIn(spans []span) (out []*entry) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, g := range t.finest(s) {
+	for _, g := range t.finestOf(spans, always) {
 		for _, e := range g.by {
 			if !slices.Contains(out, e) {
 				out = append(out, e)
@@ -154,7 +158,7 @@ func (t *Tiers) entriesIn(s span) (out []*entry) {
 		}
 	}
 	for _, e := range t.far {
-		if e.overlaps(s) {
+		if slices.ContainsFunc(spans, e.overlaps) {
 			out = append(out, e)
 		}
 	}

@@ -184,7 +184,7 @@ func (t *Tiers) covered(r *rung, sources []ulid.ULID) bool {
 }
 
 func (t *Tiers) hasSource(r *rung, s ulid.ULID) bool {
-	if slices.ContainsFunc(r.blocks, func(e *entry) bool { return e.sources[s] }) {
+	if r.has[s] {
 		return true
 	}
 	of := t.state.Derived[s]
@@ -192,9 +192,13 @@ func (t *Tiers) hasSource(r *rung, s ulid.ULID) bool {
 }
 
 // waits says whether b is about to be compacted with a block it overlaps, so that
-// rolling it now would be rolling it twice. Blocks that the TSDB never merges are not
-// waited for, nor are those that lack series: these add up.
+// rolling it now would be rolling it twice: one that is there, or one that the head
+// is cut into. Blocks that the TSDB never merges are not waited for, nor are those
+// that lack series: these add up.
 func (t *Tiers) waits(b rawBlock, raw rawView) bool {
+	if db := t.deps.DB(); db != nil && b.to > db.Head().MinTime() {
+		return true // late samples, cut before the others of their time
+	}
 	if t.state.settled(b.ULID) {
 		return false
 	}
@@ -206,10 +210,20 @@ func (t *Tiers) waits(b rawBlock, raw rawView) bool {
 	return false
 }
 
-// Exclude keeps a raw block from compaction. Blocks that lack series are not
-// compacted while another is about to be rolled: mixed, they could not be told apart.
-// It is the TSDB's BlockCompactionExcludeFunc.
+// Exclude keeps a raw block from compaction. It is the TSDB's
+// BlockCompactionExcludeFunc; the TSDB plans nothing behind a block that is excluded.
+//
+// Blocks of late samples of a time that the head still has are not compacted: merged
+// with others, the block counts as one that was cut from the head, and replay after
+// a kill passes over all of the write-ahead log that is older than its end (found by
+// TestHistory, in Prometheus 0.315 itself too).
+//
+// Blocks that lack series are not compacted while another is about to be rolled:
+// mixed, they could not be told apart. Such as cannot be rolled are not waited for.
 func (t *Tiers) Exclude(meta *tsdb.BlockMeta) bool {
+	if db := t.deps.DB(); db != nil && meta.MaxTime > db.Head().MinTime() {
+		return true
+	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if !t.state.settled(meta.ULID) {
@@ -217,6 +231,6 @@ func (t *Tiers) Exclude(meta *tsdb.BlockMeta) bool {
 	}
 	newest := t.newest(t.seen)
 	return slices.ContainsFunc(t.seen, func(b rawBlock) bool {
-		return !t.waits(b, t.seen) && len(t.lacking(b, newest)) > 0
+		return !t.retry.failing(b.ULID.String()) && !t.waits(b, t.seen) && len(t.lacking(b, newest)) > 0
 	})
 }

@@ -3,6 +3,7 @@ package tiers
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -37,8 +38,8 @@ type Removal struct {
 //     blocks, then, once no raw block is left but the newest, the oldest blocks of
 //     the finest rung whose time has no raw block, and so on to the coarsest.
 //
-// A raw block waits until all rungs that want it have it, and until it is in the
-// bucket if there is one. The newest raw blocks, over which late samples may still
+// A raw block waits until all rungs that want it have it, until it is in the bucket
+// if there is one, and for older blocks, but for such as cannot be rolled up. The newest raw blocks, over which late samples may still
 // come, never leave for their size. It changes nothing. [Tiers.mu] is held.
 func (t *Tiers) due(raw rawView, head int64, shipped shippedSet) []Removal {
 	newest, bounds := t.newest(raw), t.retention.Load()
@@ -48,12 +49,28 @@ func (t *Tiers) due(raw rawView, head int64, shipped shippedSet) []Removal {
 		out = append(out, x)
 		gone[x.ULID] = x.Waits == ""
 	}
+	waits := ""
+	last := newestInOrder(raw)
 	for _, b := range raw {
-		if bounds.time > 0 && plus(newest, -bounds.time) >= b.to {
-			take(t.removeRaw(b, newest, shipped, fmt.Sprintf("older than store.retention.time (%s)", ms(bounds.time))))
-		} else if on := t.cfg.RawOnDisk.Milliseconds(); on > 0 && shipped != nil && plus(newest, -on) >= b.to {
-			take(t.removeRaw(b, newest, shipped, fmt.Sprintf("in the bucket, and older than store.bucket.after (%s)", ms(on))))
+		why := ""
+		if b.ULID == last {
+			continue
 		}
+		if bounds.time > 0 && plus(newest, -bounds.time) >= b.to {
+			why = fmt.Sprintf("older than store.retention.time (%s)", ms(bounds.time))
+		} else if on := t.cfg.RawOnDisk.Milliseconds(); on > 0 && shipped != nil && plus(newest, -on) >= b.to {
+			why = fmt.Sprintf("in the bucket, and older than store.bucket.after (%s)", ms(on))
+		} else {
+			continue
+		}
+		x := t.removeRaw(b, newest, shipped, why)
+		if x.Waits == "" {
+			x.Waits = waits
+		}
+		if x.Waits != "" && !t.retry.failing(b.ULID.String()) {
+			waits = "an older block waits"
+		}
+		take(x)
 	}
 	for _, r := range t.rungs {
 		for _, e := range r.blocks {
@@ -100,7 +117,7 @@ func (t *Tiers) dueBySize(raw rawView, newest, total, bound int64, gone map[ulid
 		if total <= bound {
 			return
 		}
-		if b.to > recent {
+		if b.to > recent || b.ULID == newestInOrder(raw) {
 			continue
 		}
 		x := t.removeRaw(b, newest, shipped, why)
@@ -122,6 +139,18 @@ func (t *Tiers) dueBySize(raw rawView, newest, total, bound int64, gone map[ulid
 			total -= e.size()
 		}
 	}
+}
+
+// newestInOrder is the block that tells the TSDB at start how much of the write-ahead
+// log is in blocks: without it, what is in rollups would come again.
+func newestInOrder(raw rawView) (id ulid.ULID) {
+	to := int64(math.MinInt64)
+	for _, b := range raw {
+		if b.class() == 0 && !b.Compaction.FromOutOfOrder() && b.to > to {
+			id, to = b.ULID, b.to
+		}
+	}
+	return id
 }
 
 func hasRaw(raw rawView, gone map[ulid.ULID]bool, s span) bool {
@@ -192,14 +221,25 @@ func (t *Tiers) Deletable(blocks []*tsdb.Block) map[ulid.ULID]struct{} {
 	shipped := t.shipped(raw)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	from := t.state.RawFrom
 	for _, x := range t.due(raw, t.headSize(), shipped) {
 		if x.Tier == Raw && x.Waits == "" {
+			from = max(from, x.MaxTime)
 			out[x.ULID] = struct{}{}
 			t.metrics.retained.WithLabelValues(Raw).Inc()
 			t.log.Info("block deleted", "tier", Raw, "block", x.ULID, "why", x.Why)
 		}
 	}
+	if from != t.state.RawFrom {
+		t.state.RawFrom = from
+		_ = t.save("note where raw data begins") // told by save; rollups hold that time anyway
+	}
+	was := t.seen
 	t.seen = slices.DeleteFunc(raw, func(b rawBlock) bool { _, gone := out[b.ULID]; return gone })
+	if !slices.EqualFunc(was, t.seen, func(a, b rawBlock) bool { return a.ULID == b.ULID }) {
+		t.tellChange()
+		t.Wake()
+	}
 	return out
 }
 

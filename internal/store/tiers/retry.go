@@ -57,6 +57,13 @@ func (r *retries) failed(subject string, now time.Time, err error) time.Duration
 	return wait
 }
 
+// failing says whether a step failed when it was last tried.
+func (r *retries) failing(subject string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.by[subject].fails > 0
+}
+
 func (r *retries) done(subject string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

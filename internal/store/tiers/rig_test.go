@@ -54,7 +54,7 @@ func config(dir string) Config {
 func open(t *testing.T, cfg Config) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: cfg.Dir, now: time.Now}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: logLevel()}))
 	var err error
 	r.tiers, err = New(cfg, Deps{
 		Log: log, Reg: prometheus.NewRegistry(), Now: func() time.Time { return r.now() },
@@ -69,7 +69,11 @@ func open(t *testing.T, cfg Config) *rig {
 	o.OutOfOrderTimeWindow = cfg.Late.Milliseconds()
 	o.StripeSize, o.MaxBlockChunkSegmentSize, o.WALSegmentSize = 64, 1<<20, 1<<20
 	o.BlocksToDelete, o.BlockCompactionExcludeFunc = r.tiers.Deletable, r.tiers.Exclude
-	db, err := tsdb.Open(cfg.Dir, slog.New(slog.DiscardHandler), nil, o, nil)
+	tsdbLog := slog.New(slog.DiscardHandler)
+	if logLevel() == slog.LevelDebug {
+		tsdbLog = log
+	}
+	db, err := tsdb.Open(cfg.Dir, tsdbLog, nil, o, nil)
 	r.must(err)
 	db.DisableCompactions()
 	r.db = db
@@ -261,4 +265,12 @@ func copyDir(t *testing.T, from string) string {
 
 func (s span) String() string {
 	return fmt.Sprintf("[%gh, %gh)", float64(s.from-base)/float64(hour), float64(s.to-base)/float64(hour))
+}
+
+// logLevel shows what the worker does when WEIR_HISTORY_SEED asks for one history.
+func logLevel() slog.Level {
+	if os.Getenv("WEIR_HISTORY_SEED") != "" {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }

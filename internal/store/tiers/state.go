@@ -26,6 +26,9 @@ type state struct {
 	// Derived are raw blocks that the TSDB wrote anew without what was deleted,
 	// under a new ULID as their only source, and the sources they stand for.
 	Derived map[ulid.ULID][]ulid.ULID `json:"derived,omitempty"`
+	// RawFrom is where raw data is whole: the end of the newest raw block that
+	// retention has deleted. Late samples of an older time may be raw blocks still.
+	RawFrom int64 `json:"raw_from,omitempty"` // Unix milliseconds; 0: nothing was deleted
 	// Deletions asked for and not yet done, oldest first.
 	Deletions []deletion `json:"deletions,omitempty"`
 }

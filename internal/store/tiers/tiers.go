@@ -66,6 +66,9 @@ type retention struct {
 
 // New checks cfg; nothing is touched or started.
 func New(cfg Config, deps Deps) (*Tiers, error) {
+	if cfg.Check <= 0 {
+		return nil, fmt.Errorf("new tiers: store.rolling.check_interval is %s, want more than 0s", cfg.Check)
+	}
 	t := &Tiers{
 		cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, dir: filepath.Join(cfg.Dir, rollupDir),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), checked: map[string]bool{},

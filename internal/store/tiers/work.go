@@ -114,6 +114,9 @@ func (t *Tiers) rollNext(ctx context.Context, raw rawView) (bool, error) {
 			if _, serr := os.Stat(b.dir); errors.Is(serr, os.ErrNotExist) {
 				return true, nil // the TSDB has compacted it meanwhile; what it made comes next
 			}
+			if !damage(err) {
+				return false, err // the disk's, so that the next block would fare no better
+			}
 			t.fail(ctx, "roll", b.ULID.String(), err)
 			continue
 		}
