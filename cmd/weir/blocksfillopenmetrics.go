@@ -76,7 +76,7 @@ func (f *openMetricsFill) run(ctx context.Context, name string, stdin io.Reader)
 	if f.tmp, err = staging(f.dir); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(f.tmp)
+	defer func() { _ = os.RemoveAll(f.tmp) }()
 	f.number, f.spools = make(map[string]uint64), make(map[int64]*spool)
 	if name == "-" {
 		name = filepath.Join(f.tmp, "stdin")
@@ -91,7 +91,7 @@ func (f *openMetricsFill) run(ctx context.Context, name string, stdin io.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("backfill %s: %w", name, err)
 	}
-	defer text.Close()
+	defer func() { _ = text.Close() }()
 	if err := f.sort(ctx, text.Bytes()); err != nil {
 		return nil, fmt.Errorf("backfill %s: %w", name, err)
 	}

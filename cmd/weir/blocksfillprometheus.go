@@ -44,7 +44,7 @@ func (f *prometheusFill) run(ctx context.Context, args []string) (rows []blockRo
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	var dirs []string
 	for i, b := range from {
 		f.tick.say("block %d of %d: %s", i+1, len(from), b.name())

@@ -66,7 +66,7 @@ func (p *blockPlace) inspect(ctx context.Context, args []string) (*inspection, e
 		if err != nil {
 			return nil, err
 		}
-		defer o.Close()
+		defer func() { _ = o.Close() }()
 		list, err := pickRemote(ctx, o, args)
 		if err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (i *inspection) count(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	set, err := b.Select(ctx)
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func (p *blockPlace) rows(c *cobra.Command) ([]blockRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }()
 	list, err := pickRemote(c.Context(), o, nil)
 	for _, r := range list {
 		rows = append(rows, remoteRow(r))

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weir-dev/weir/internal/store/block"
+	"github.com/weir-dev/weir/internal/store/bucket"
 	"github.com/weir-dev/weir/internal/store/tiers"
 )
 
@@ -35,9 +36,11 @@ place. Without arguments all blocks are looked at.
 
 The server must be stopped (a running one deletes by its API, as
 Prometheus does). What was deleted is noted in audit.log of the data
-directory. Blocks in a bucket are replaced when the server ships the new
-ones.`,
+directory. Blocks that are in a bucket, too, are replaced there when the
+server ships the new ones; blocks that are only there are rewritten with
+--bucket, and the old ones marked for deletion.`,
 		Example: `  weir blocks rewrite --delete='{job="secret"}' --dry-run
+  weir blocks rewrite --bucket --config.file=weir.yaml --delete='{job="secret"}'
   weir blocks rewrite --delete='up{env="dev"}' --from=2026-01-01T00:00:00Z --until=2026-02-01T00:00:00Z`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := at.load(); err != nil {
@@ -54,6 +57,7 @@ ones.`,
 		},
 	}
 	at.flags(c)
+	at.bucketFlag(c)
 	out.flag(c)
 	c.Flags().StringArrayVar(&r.selectors, "delete", nil, "`selector` of series to delete, may be given again")
 	c.Flags().StringVar(&r.from, "from", "", "delete from this `time` on (RFC 3339 or Unix seconds); empty for the beginning")
@@ -126,6 +130,9 @@ func parseTime(text string) (int64, error) {
 }
 
 func (r *rewrite) run(ctx context.Context, at *blockPlace, args []string, tick *ticker) (list []rewritten, err error) {
+	if at.inBucket {
+		return r.runRemote(ctx, at, args, tick)
+	}
 	dir := at.cfg.Store.Dir
 	blocks, err := at.pick(args)
 	if err != nil {
@@ -136,7 +143,7 @@ func (r *rewrite) run(ctx context.Context, at *blockPlace, args []string, tick *
 		if err != nil {
 			return nil, fmt.Errorf("rewrite blocks of %s: a server holds it, stop it first (%w)", dir, err)
 		}
-		defer lock.Release()
+		defer func() { _ = lock.Release() }()
 	}
 	list = []rewritten{}
 	for i, b := range blocks {
@@ -156,6 +163,80 @@ func (r *rewrite) run(ctx context.Context, at *blockPlace, args []string, tick *
 		}
 	}
 	return list, r.note(dir, list)
+}
+
+// runRemote rewrites blocks of a bucket: each is downloaded, rewritten, uploaded with
+// the labels it had, and marked for deletion.
+func (r *rewrite) runRemote(ctx context.Context, at *blockPlace, args []string, tick *ticker) (list []rewritten, err error) {
+	o, err := at.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = o.Close() }()
+	blocks, err := pickRemote(ctx, o, args)
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp("", "weir-rewrite")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	list = []rewritten{}
+	for i, b := range blocks {
+		tick.say("rewrite %d of %d: %s", i+1, len(blocks), b.ID)
+		if b.State() != "complete" {
+			if b.Mark == nil {
+				return list, fmt.Errorf("block %s in %s: %s", b.ID, o, b.Why())
+			}
+			continue
+		}
+		if b.Meta.MinTime > r.interval.Maxt || b.Meta.MaxTime <= r.interval.Mint {
+			continue
+		}
+		dir, err := o.Download(ctx, b, tmp)
+		if err != nil {
+			return list, err
+		}
+		one, err := r.one(ctx, readLocal(dir))
+		if err != nil {
+			return list, err
+		}
+		if one != nil {
+			list = append(list, *one)
+			if err := r.replace(ctx, o, b, filepath.Join(tmp, one.New), one.New != ""); err != nil {
+				return list, err
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(tmp, b.ID.String())); err != nil {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// replace puts the block in dir, unless nothing is left, in the place of old.
+func (r *rewrite) replace(ctx context.Context, o *bucket.Objects, old *bucket.Remote, dir string, left bool) error {
+	if r.dry {
+		return nil
+	}
+	why := "rewritten, nothing was left"
+	if left {
+		m, err := block.ReadMeta(dir)
+		if err != nil {
+			return err
+		}
+		if m.Stats.NumSeries > 0 {
+			if _, err := o.Upload(ctx, dir, old.Meta.Thanos.Labels, time.Now()); err != nil {
+				return err
+			}
+			why = "rewritten as " + m.ULID.String()
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return o.MarkForDeletion(ctx, old, why, time.Now())
 }
 
 // one rewrites a block; nil when nothing in it is to be deleted.
@@ -188,7 +269,7 @@ func (r *rewrite) matching(ctx context.Context, dir string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	for _, d := range r.dels {
 		set, err := b.Select(ctx, d.Matchers...)
 		if err != nil {

@@ -47,7 +47,7 @@ func (p *blockPlace) upload(c *cobra.Command, args []string, labels map[string]s
 	if err != nil {
 		return nil, err
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }()
 	blocks, err := p.pick(args)
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func (p *blockPlace) verifyRemote(ctx context.Context, args []string, sizes bool
 	if err != nil {
 		return nil, err
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }()
 	blocks, err := pickRemote(ctx, o, args)
 	if err != nil {
 		return nil, err

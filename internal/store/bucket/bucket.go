@@ -52,11 +52,13 @@ type Bucket struct {
 	cache   string // directory
 
 	retiring sync.WaitGroup
+	grace    time.Duration // the constant, but for tests
 
 	mu      sync.Mutex
 	listed  time.Time
 	blocks  map[ulid.ULID]*entry // with our labels
 	foreign int                  // blocks with others'
+	begun   []ulid.ULID          // uploads begun before the bucket was listed
 	open    *clock[ulid.ULID, *openBlock]
 	opening map[ulid.ULID]chan struct{}
 	indexes map[ulid.ULID]*remoteIndex // of blocks in open, and of those whose last readers are still there
@@ -99,7 +101,7 @@ func New(cfg Config, deps Deps) (_ *Bucket, err error) {
 		cfg: cfg, deps: deps, objects: &Objects{c: c, verify: cfg.Verify}, metrics: m,
 		metas: metaDir(filepath.Join(cache, "meta")), blocks: make(map[ulid.ULID]*entry),
 		open: newClock[ulid.ULID, *openBlock](openBlocks), failing: make(map[ulid.ULID]string),
-		opening: make(map[ulid.ULID]chan struct{}), indexes: make(map[ulid.ULID]*remoteIndex), changed: make(chan struct{}, 1), cache: cache,
+		opening: make(map[ulid.ULID]chan struct{}), indexes: make(map[ulid.ULID]*remoteIndex), changed: make(chan struct{}, 1), cache: cache, grace: grace,
 	}
 	if b.pages, err = openPages(cache, int64(cfg.CacheSize)/2, c, deps.Log); err != nil {
 		return nil, errors.Join(err, c.raw.Close())
@@ -186,6 +188,7 @@ func (b *Bucket) round(ctx context.Context) error {
 
 // refresh lists the bucket.
 func (b *Bucket) refresh(ctx context.Context) error {
+	begun := b.state.all()
 	all, err := b.objects.list(ctx, b.metas)
 	if err != nil {
 		return err
@@ -193,6 +196,7 @@ func (b *Bucket) refresh(ctx context.Context) error {
 	now := b.deps.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.begun = begun
 	before := b.blocks
 	b.blocks, b.foreign, b.listed = make(map[ulid.ULID]*entry, len(all)), 0, now
 	for id, r := range all {

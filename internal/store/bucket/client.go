@@ -147,7 +147,8 @@ func (c *client) once(ctx context.Context, f func(ctx context.Context, moved fun
 	defer cancel(nil)
 	watch := time.AfterFunc(c.timeout, func() { cancel(fmt.Errorf("%w: %s", errStalled, c.timeout)) })
 	defer watch.Stop()
-	err := f(ctx, func() { watch.Reset(c.timeout) })
+	moved := func() { watch.Reset(c.timeout) }
+	err := f(context.WithValue(ctx, movedKey{}, moved), moved)
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
 		return context.Cause(ctx)
 	}
@@ -156,6 +157,8 @@ func (c *client) once(ctx context.Context, f func(ctx context.Context, moved fun
 
 func (c *client) kind(err error) Kind {
 	switch {
+	case errors.Is(err, errLocal):
+		return Failed // not there is said of objects only
 	case errors.Is(err, errStalled), errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
 		return TimedOut
 	case c.raw.IsObjNotFoundErr(err), errors.Is(err, fs.ErrNotExist):
@@ -289,7 +292,7 @@ func (c *client) putFile(ctx context.Context, object, path string, size int64) e
 	return c.upload(ctx, object, size, func(_ context.Context, moved func()) (io.ReadCloser, error) {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %s", errLocal, err)
+			return nil, fmt.Errorf("%w: %w", errLocal, err)
 		}
 		return &sized{Reader: f, closer: f, size: size, moved: moved}, nil
 	})

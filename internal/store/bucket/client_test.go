@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,6 +89,22 @@ func TestFaultyStore(t *testing.T) {
 		require.Less(t, time.Since(began), 3*time.Second)
 		require.True(t, IsKind(o.c.put(ctx, "x/other", data), TimedOut))
 	})
+	t.Run("slow but alive", func(t *testing.T) {
+		slow := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			rec := httptest.NewRecorder()
+			next.ServeHTTP(rec, r)
+			maps.Copy(w.Header(), rec.Header())
+			w.WriteHeader(rec.Code)
+			for part := range slices.Chunk(rec.Body.Bytes(), 5000) {
+				_, _ = w.Write(part)
+				w.(http.Flusher).Flush()
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		fail(1, slow)
+		require.NoError(t, get())
+		require.EqualValues(t, 1, asked.Load(), "half a second without a pause of 200ms is no timeout")
+	})
 	t.Run("denied", func(t *testing.T) {
 		fail(100, denied)
 		err := get()
@@ -155,3 +174,31 @@ func TestFilesAreWholeOrAbsent(t *testing.T) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestTransportTellsOfBytes: parts of large uploads are in memory long before they
+// are sent, so what is read of files says nothing about the line.
+func TestTransportTellsOfBytes(t *testing.T) {
+	told := 0
+	next := roundTrip(func(r *http.Request) (*http.Response, error) {
+		for range 10 {
+			_, _ = r.Body.Read(make([]byte, 10))
+		}
+		return &http.Response{Body: io.NopCloser(bytes.NewReader(make([]byte, 100)))}, nil
+	})
+	ctx := context.WithValue(t.Context(), movedKey{}, func() { told++ })
+	r, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://x", bytes.NewReader(make([]byte, 100)))
+	require.NoError(t, err)
+	body := r.Body
+	resp, err := watched(next).RoundTrip(r)
+	require.NoError(t, err)
+	require.Equal(t, 11, told, "once each piece sent, and for the answer")
+	_, err = resp.Body.Read(make([]byte, 10))
+	require.NoError(t, err)
+	require.Equal(t, 12, told)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, body, r.Body, "the request is as it was")
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -94,7 +94,7 @@ func (c *Config) Validate(f *conf.Faults) {
 		f.Add("external_labels", "none", "at least one label, so that Thanos and other servers can tell whose blocks these are")
 	}
 	for name := range c.ExternalLabels {
-		if !model.LabelName(name).IsValidLegacy() || name == model.MetricNameLabel {
+		if !model.LegacyValidation.IsValidLabelName(name) || name == model.MetricNameLabel {
 			f.At("external_labels").Add("", name, "label names of letters, digits and underscores")
 		}
 	}

@@ -60,16 +60,16 @@ type fakeS3 struct {
 func startS3(t *testing.T) *fakeS3 {
 	s := &fakeS3{backend: s3mem.New(), asked: map[string]int{}}
 	require.NoError(t, s.backend.CreateBucket("metrics"))
-	real := gofakes3.New(s.backend).Server()
+	backend := gofakes3.New(s.backend).Server()
 	// TLS, for over plain HTTP the client signs parts in a way that this server does not know.
 	s.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.asked[r.Method+" "+r.URL.Path]++
 		s.mu.Unlock()
-		if f := s.fault.Load(); f != nil && (*f)(w, r, real) {
+		if f := s.fault.Load(); f != nil && (*f)(w, r, backend) {
 			return
 		}
-		real.ServeHTTP(w, r)
+		backend.ServeHTTP(w, r)
 	}))
 	t.Cleanup(s.server.Close)
 	return s
@@ -215,7 +215,7 @@ func (l *local) open(t *testing.T, cfg Config, keep time.Duration) *Bucket {
 		Keep: func(int64) time.Duration { return keep },
 	})
 	require.NoError(t, err)
-	b.objects.c.wait = time.Millisecond
+	b.objects.c.wait, b.grace = time.Millisecond, 0
 	var once sync.Once
 	t.Cleanup(func() { once.Do(func() { require.NoError(t, b.Close()) }) })
 	return b

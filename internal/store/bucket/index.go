@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb/fileutil"
@@ -47,8 +48,9 @@ type remoteIndex struct {
 	window window
 	failed atomic.Pointer[error] // of the last fetch
 
-	refs int  // open blocks that read it, with Bucket.mu
-	drop bool // the file is not to be kept, with Bucket.mu
+	refs    int  // blocks that read it, with Bucket.mu, as are the next two
+	leaving int  // those of them that have to go
+	drop    bool // the file is not to be kept
 }
 
 // noise fills what could not be fetched. As a length it is beyond any end, as a
@@ -270,18 +272,26 @@ type openBlock struct {
 	index *remoteIndex
 }
 
-// retire closes a block once its readers have let go of it, and its index unless the
-// block was opened again meanwhile. b.mu is held.
+// grace is how long a block that has to go can yet be used as if it had not: who has
+// just got it makes a querier of it next, which a closing block refuses. It takes
+// microseconds; a minute is for a process that was stopped in between.
+const grace = time.Minute
+
+// retire closes a block after a while, once its readers have let go of it, and its
+// index unless the block was opened again meanwhile. b.mu is held.
 func (b *Bucket) retire(o *openBlock, keep bool) {
 	x := o.index
 	x.drop = x.drop || !keep
+	x.leaving++
 	b.retiring.Go(func() {
+		sleep(b.pages.ctx, b.grace)
 		errs := []error{o.Close()}
 		if keep {
 			errs = append(errs, x.file.Sync()) // before the note of what it holds, and without b.mu
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		x.leaving--
 		if x.refs--; x.refs == 0 {
 			delete(b.indexes, x.id)
 			errs = append(errs, x.close(!x.drop))
@@ -293,7 +303,7 @@ func (b *Bucket) retire(o *openBlock, keep bool) {
 }
 
 // trim closes and deletes indexes, those not open first, until they take no more than
-// half of store.bucket.cache_size. b.mu is held.
+// half of store.bucket.cache_size, save for those that are about to go. b.mu is held.
 func (b *Bucket) trim() {
 	dir := filepath.Join(b.cache, "index")
 	entries, err := os.ReadDir(dir)
@@ -302,14 +312,16 @@ func (b *Bucket) trim() {
 	}
 	var total int64
 	for _, x := range b.indexes {
-		total += x.bytes()
+		if x.refs > x.leaving {
+			total += x.bytes()
+		}
 	}
 	limit := int64(b.cfg.CacheSize) / 2
 	var closed []os.FileInfo
 	for _, e := range entries {
 		id, err := ulid.ParseStrict(e.Name())
 		info, ierr := e.Info()
-		if err != nil || ierr != nil || b.indexes[id] != nil {
+		if err != nil || ierr != nil || b.indexes[id] != nil || b.opening[id] != nil {
 			continue
 		}
 		closed = append(closed, info)

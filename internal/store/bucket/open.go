@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/go-kit/log"
+	"github.com/go-kit/log" //nolint:depguard // what the stores of objstore log with; it is given a logger that says nothing
 	"github.com/thanos-io/objstore"
 	"github.com/thanos-io/objstore/providers/azure"
 	"github.com/thanos-io/objstore/providers/filesystem"
@@ -46,6 +47,7 @@ func providers() map[string]provider {
 				c := s3.DefaultConfig
 				c.PutUserMetadata = maps.Clone(c.PutUserMetadata) // the client changes it
 				c.MaxRetries = 1
+				c.PartSize = pieceSize // the client holds one part of a large object in memory
 				return &c
 			},
 			check: func(c any, f *conf.Faults) {
@@ -57,7 +59,7 @@ func providers() map[string]provider {
 				}
 			},
 			open: func(c any) (objstore.Bucket, error) {
-				return s3.NewBucketWithConfig(log.NewNopLogger(), *c.(*s3.Config), component, nil)
+				return s3.NewBucketWithConfig(log.NewNopLogger(), *c.(*s3.Config), component, watched)
 			},
 		},
 		"gcs": {
@@ -68,7 +70,7 @@ func providers() map[string]provider {
 			},
 			check: func(c any, f *conf.Faults) { need(f, "bucket", c.(*gcs.Config).Bucket) },
 			open: func(c any) (objstore.Bucket, error) {
-				return gcs.NewBucketWithConfig(context.Background(), log.NewNopLogger(), *c.(*gcs.Config), component, nil)
+				return gcs.NewBucketWithConfig(context.Background(), log.NewNopLogger(), *c.(*gcs.Config), component, watched)
 			},
 		},
 		"azure": {
@@ -82,7 +84,7 @@ func providers() map[string]provider {
 				need(f, "container", c.(*azure.Config).ContainerName)
 			},
 			open: func(c any) (objstore.Bucket, error) {
-				return azure.NewBucketWithConfig(log.NewNopLogger(), *c.(*azure.Config), component, nil)
+				return azure.NewBucketWithConfig(log.NewNopLogger(), *c.(*azure.Config), component, watched)
 			},
 		},
 	}
@@ -130,6 +132,38 @@ func scrub(err error, secrets []string) error {
 	return errors.New(text)
 }
 
+// watched lets a transport tell of every byte that moves, which the client's own reader
+// cannot: parts of large objects are read long before they are sent.
+func watched(next http.RoundTripper) http.RoundTripper { return watch{next} }
+
+type watch struct{ next http.RoundTripper }
+
+type movedKey struct{}
+
+// RoundTrip implements [http.RoundTripper].
+func (w watch) RoundTrip(r *http.Request) (*http.Response, error) {
+	moved, ok := r.Context().Value(movedKey{}).(func())
+	if !ok {
+		return w.next.RoundTrip(r)
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		copied := *r // a request given to a transport must not be changed
+		copied.Body = movingBody{progress{r.Body, moved}, r.Body}
+		r = &copied
+	}
+	resp, err := w.next.RoundTrip(r)
+	if err == nil && resp.Body != nil {
+		moved()
+		resp.Body = movingBody{progress{resp.Body, moved}, resp.Body}
+	}
+	return resp, err
+}
+
+type movingBody struct {
+	progress
+	io.Closer
+}
+
 // files is a directory as a bucket. The library's own writes each object in place:
 // one that was cut off would look whole until its size is compared, and nothing
 // would be synced.
@@ -164,6 +198,12 @@ func (b files) Upload(ctx context.Context, name string, r io.Reader, _ ...objsto
 	}
 	if err := os.Rename(f.Name(), file); err != nil {
 		return err
+	}
+	// What killed uploads of it have left. Another one under way meets its own loss at
+	// the renaming, and is repeated.
+	left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".*.part")) // the pattern is good
+	for _, l := range left {
+		_ = os.Remove(l)
 	}
 	return syncDir(filepath.Dir(file))
 }

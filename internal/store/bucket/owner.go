@@ -151,6 +151,13 @@ func (s state) begun(id ulid.ULID) bool {
 	return ok
 }
 
+// all returns the uploads that were begun and not finished.
+func (s state) all() []ulid.ULID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.Begun))
+}
+
 func (s state) end(id ulid.ULID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

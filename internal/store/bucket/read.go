@@ -32,7 +32,8 @@ func (b *Bucket) Remote() []*block.Meta {
 }
 
 // OpenRemote opens a block of [Bucket.Remote] for reading from the bucket, or returns
-// it again. It is acquired: the caller must Release it, and may Close it never. The
+// it again. It is acquired: the caller must Release it, and may Close it never. What
+// acquires it once more, as a querier does, must do so within a minute. The
 // first time takes a few requests, for the header of the index, unless that is in
 // the cache. A block whose index is damaged is quarantined.
 func (b *Bucket) OpenRemote(ctx context.Context, id ulid.ULID) (*block.Block, error) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
@@ -250,4 +251,67 @@ func TestReadingInOrderFetchesAhead(t *testing.T) {
 	_, err = obj.ReadAt(make([]byte, len(data)), 0)
 	require.NoError(t, err)
 	require.Equal(t, before+1, s.count("GET", "/index"), "what is asked for at once is one request")
+}
+
+// TestIndexesAreBounded opens more blocks than the cache has room for, while the first
+// is being read.
+func TestIndexesAreBounded(t *testing.T) {
+	l := newLocal(t)
+	cfg := testConfig(onDisk(t.TempDir()))
+	cfg.CacheSize = 1 << 20 // smaller than Validate lets through: room for 8 indexes of a page
+	const n = 20
+	var want []map[string][]sample
+	for i := range n {
+		m := makeBlock(t, l.dir, 20, base+int64(i)*2*hour, 2)
+		l.add(m)
+		want = append(want, contentOf(t, filepath.Join(l.dir, m.ULID.String())))
+	}
+	b := l.open(t, cfg, 0)
+	require.NoError(t, l.next(t, b))
+	metas := b.Remote()
+	require.Len(t, metas, n)
+	b.grace = 50 * time.Millisecond
+	held, err := b.OpenRemote(t.Context(), metas[0].ULID)
+	require.NoError(t, err)
+	defer held.Release()
+	for range 2 {
+		var wg sync.WaitGroup
+		for i, m := range metas {
+			wg.Go(func() {
+				blk, err := b.OpenRemote(t.Context(), m.ULID)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer blk.Release()
+				if !equal(want[i], content(t, blk)) {
+					t.Errorf("block %d differs", i)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	series, err := held.Select(t.Context())
+	require.NoError(t, err)
+	n0 := 0
+	for series.Next() {
+		_, _, err := held.Chunk(series.Chunks()[0].Ref, nil)
+		require.NoError(t, err)
+		n0++
+	}
+	require.NoError(t, series.Err())
+	require.Equal(t, 20, n0, "what is being read stays")
+	b.mu.Lock()
+	b.trim()
+	open := len(b.open.at)
+	b.mu.Unlock()
+	require.LessOrEqual(t, open, 8)
+	require.Eventually(t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.indexes) <= 9 // and the one that is held
+	}, 5*time.Second, time.Millisecond)
+	files, err := filepath.Glob(filepath.Join(l.dir, "bucket-cache", "index", "*"))
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(files), 9)
 }

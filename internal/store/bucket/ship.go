@@ -209,8 +209,14 @@ func (b *Bucket) sweep(ctx context.Context) error {
 			todo = append(todo, e.clone())
 		}
 	}
+	lost := slices.DeleteFunc(b.begun, func(id ulid.ULID) bool { return local[id] || b.blocks[id] != nil })
+	b.begun = nil
 	b.mu.Unlock()
 	var errs []error
+	for _, id := range lost {
+		// Of such an upload no object is listed; a directory may hold half a file.
+		errs = append(errs, b.objects.c.delete(ctx, id.String()), b.state.end(id))
+	}
 	for _, r := range todo {
 		if err := b.objects.Delete(ctx, r); err != nil {
 			errs = append(errs, err)

@@ -332,6 +332,31 @@ func TestAbortedUploadIsSwept(t *testing.T) {
 	require.Len(t, names, 1, "what we did not begin is not ours to delete")
 }
 
+// TestKilledUploadLeavesNothing leaves half a file as a kill does, of a block that is
+// there at the next start and of one that is not.
+func TestKilledUploadLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	l := newLocal(t)
+	m := makeBlock(t, l.dir, 2, base, 2)
+	gone := ulid.MustNew(1, nil)
+	b := l.open(t, testConfig(onDisk(dir)), 0)
+	for _, id := range []ulid.ULID{m.ULID, gone} {
+		require.NoError(t, b.state.begin(id))
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, "a/b", id.String()), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "a/b", id.String(), ".index.123.part"), []byte("half"), 0o600))
+	}
+	require.NoError(t, b.Close())
+	l.add(m)
+	b = l.open(t, testConfig(onDisk(dir)), 0)
+	require.NoError(t, l.next(t, b))
+	require.True(t, b.Shipped(m.ULID))
+	left, err := filepath.Glob(filepath.Join(dir, "a/b/*/.*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.NoDirExists(t, filepath.Join(dir, "a/b", gone.String()))
+	require.Empty(t, b.state.Begun)
+}
+
 // TestRunShips runs the loop itself.
 func TestRunShips(t *testing.T) {
 	l := newLocal(t)
