@@ -94,6 +94,12 @@ func (it *rolledIterator) kind() chunkenc.ValueType {
 type millis = int64
 
 func (it *rolledIterator) Seek(t millis) chunkenc.ValueType {
+	if next := it.AtT() + it.s.step; t <= next { // nearly always, and no division
+		if it.i < 0 || t > next-it.s.step {
+			it.i = min(it.i+1, len(it.s.values))
+		}
+		return it.kind()
+	}
 	at := 0
 	if t > it.s.start {
 		at = int(min((t-it.s.start+it.s.step-1)/it.s.step, int64(len(it.s.values))))

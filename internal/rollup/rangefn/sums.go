@@ -63,7 +63,10 @@ func increase(e *eval) (float64, bool) {
 		v = e.riseShare(a) * col[a]
 		a++
 	}
-	if a < e.hi {
+	switch {
+	case e.hi-a == 1: // a step of one point, as in rate(x[5m]) on 5m windows
+		v += col[a]
+	case a < e.hi:
 		v += e.rolls[0].of(adding, col, a, e.hi)
 	}
 	if e.hi < e.over {
