@@ -414,7 +414,7 @@ func (j *Joiner) readHistograms(sums, counters chunkenc.Iterator, i int, end int
 // border ends the chunk in the making if the next point, the first of the chunk that
 // is joined, may not share it, and tells whether it did.
 func (j *Joiner) border(is kind, counter *histogram.FloatHistogram) (bool, error) {
-	hint := histogram.UnknownCounterReset
+	var hint histogram.CounterResetHint
 	switch {
 	case j.kind != is || j.points == 0:
 		hint = counter.CounterResetHint

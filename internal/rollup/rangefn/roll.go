@@ -25,7 +25,6 @@ const (
 // error that stays, and NaN and infinity leave with their sample.
 type roller struct {
 	roll   bool
-	op     fold
 	border int
 	back   []float64 // back[i] is the fold of [i, border)
 	front  float64   // the fold of [border, upto), when summing less lost

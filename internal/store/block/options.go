@@ -25,6 +25,11 @@ type Options struct {
 	After ulid.ULID
 	// Log gets a line a block made; nil is none.
 	Log *slog.Logger
+	// Progress is told by [Roll], every 256 series and at the last, how many series of
+	// the raw block it has passed, and how many of its samples, stale markers included,
+	// it has read. What is made is then still to be verified. It is called by the same
+	// goroutine and must not block; nil is none.
+	Progress func(series, samples uint64)
 }
 
 // newULID is above all of after, which a clock that jumped back cannot promise.

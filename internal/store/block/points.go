@@ -17,8 +17,8 @@ import (
 // series: what is edited when some of them go, or are added to each other. Only
 // chunks that need it are decoded; the others are copied or joined as they are.
 type points struct {
-	hist, gauge bool
-	at          []point
+	hist bool
+	at   []point
 
 	// Floats: the first raw sample, and the true last value of the counter.
 	firstT      int64
@@ -124,12 +124,8 @@ func (p *points) decodeValues(c rollup.AggrChunk) error {
 func (p *points) decodeHistograms(c rollup.AggrChunk) error {
 	for _, a := range []rollup.Aggregate{rollup.Sum, rollup.Counter} {
 		enc, data, err := c.Part(a)
-		if a == rollup.Counter && errors.Is(err, rollup.ErrNoAggregate) {
-			p.gauge = true
-			return nil
-		}
 		if err != nil {
-			return err
+			return fmt.Errorf("part %s: %w", a, err)
 		}
 		chunk, err := chunkenc.FromData(enc, data)
 		if err != nil {
@@ -214,10 +210,10 @@ func windowStart(end, r int64) int64 {
 // them, the kind with most samples stays.
 func addPoints(all []*points) (*points, error) {
 	most := slices.MaxFunc(all, func(a, b *points) int { return int(a.samples() - b.samples()) })
-	sum := &points{hist: most.hist, gauge: most.gauge, firstT: most.firstT, first: most.first, last: most.last}
+	sum := &points{hist: most.hist, firstT: most.firstT, first: most.first, last: most.last}
 	next := make([]int, len(all))
 	cum, counter := most.first, (*histogram.FloatHistogram)(nil)
-	if most.hist && !most.gauge && len(most.at) > 0 {
+	if most.hist && len(most.at) > 0 {
 		counter = most.at[0].histCounter
 	}
 	for {
@@ -245,9 +241,6 @@ func addPoints(all []*points) (*points, error) {
 			}
 		}
 		x.cum, x.histCounter = cum, counter
-		if sum.gauge {
-			x.histCounter = nil
-		}
 		sum.at = append(sum.at, x)
 	}
 	if len(sum.at) > 0 {
@@ -280,7 +273,7 @@ func (x *point) add(y *point) error {
 // extend appends points of a later chunk of the same block, when they are of the same
 // kind and the counter can go on.
 func (p *points) extend(q *points) bool {
-	if p.hist != q.hist || p.gauge != q.gauge || p.at[len(p.at)-1].end >= q.at[0].end {
+	if p.hist != q.hist || p.at[len(p.at)-1].end >= q.at[0].end {
 		return false
 	}
 	if !p.hist {
@@ -383,9 +376,6 @@ func (p *points) encodeHistogram(x *point) (rollup.AggrChunk, error) {
 	c := appendPart(nil, count)
 	c = appendPart(c, sum)
 	c = append(c, 0, 0) // no minimum, no maximum
-	if p.gauge {
-		return append(c, 0), nil
-	}
 	counter, err := oneHistogram(x.end, x.histCounter)
 	if err != nil {
 		return nil, err

@@ -64,6 +64,8 @@ type roller struct {
 
 	drafts  []*draft
 	folded  []uint64 // raw samples folded into each
+	passed  uint64   // series
+	read    uint64   // samples
 	labels  []uint32
 	scratch scratch
 }
@@ -238,6 +240,10 @@ func (r *roller) tierMeta(id ulid.ULID, g Rung) *Meta {
 	return m
 }
 
+// progressEvery is how many series are rolled up between two calls of
+// [Options.Progress]: a few hundred times a second, so that its cost is none.
+const progressEvery = 256
+
 // fold reads all series.
 func (r *roller) fold(ctx context.Context) error {
 	for {
@@ -249,11 +255,21 @@ func (r *roller) fold(ctx context.Context) error {
 			return err
 		}
 		if !ok {
+			r.tell()
 			return nil
 		}
 		if err := r.foldSeries(); err != nil {
 			return err
 		}
+		if r.passed++; r.passed%progressEvery == 0 {
+			r.tell()
+		}
+	}
+}
+
+func (r *roller) tell() {
+	if r.o.Progress != nil {
+		r.o.Progress(r.passed, r.read)
 	}
 }
 
@@ -282,6 +298,7 @@ func (r *roller) foldSeries() error {
 		if err := r.folder.Fold(enc, data, deleted); err != nil {
 			return r.foldErr(int64(c.Ref), err)
 		}
+		r.read += uint64(samplesOf(data))
 	}
 	if err := r.folder.End(); err != nil {
 		return r.foldErr(-1, err)

@@ -3,6 +3,7 @@ package block_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -43,6 +44,35 @@ func TestRoll(t *testing.T) {
 	for name, ps := range readTier(t, at(dir, ms[1])) {
 		if end := ps[len(ps)-1].end; end > last {
 			t.Errorf("%s: a point is at %d, beyond the block's end %d", name, end, last)
+		}
+	}
+}
+
+// TestRollProgress has as many series as take two calls, half of which no rung wants.
+func TestRollProgress(t *testing.T) {
+	dir, in, n := t.TempDir(), series{}, uint64(400)
+	for i := range n {
+		for k := range int64(3) {
+			name := fmt.Sprintf("m env=%d i=%d", i%2, i)
+			in[name] = append(in[name], sample{t: base + k*minute, v: 1})
+		}
+	}
+	type call struct{ series, samples uint64 }
+	for _, x := range []struct {
+		rung block.Rung
+		want []call
+	}{
+		{block.Rung{Resolution: hour}, []call{{256, 3 * 256}, {n, 3 * n}}},
+		{block.Rung{Resolution: hour, Selectors: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "env", "0")}}, []call{{256, 3 * 200}, {n, 3 * 200}}},
+	} {
+		x.rung.Dir = t.TempDir()
+		var got []call
+		_, err := block.Roll(t.Context(), rawBlock(t, dir, in, base, base+2*hour), []block.Rung{x.rung}, block.Options{
+			Progress: func(series, samples uint64) { got = append(got, call{series, samples}) },
+		})
+		check(t, err)
+		if !slices.Equal(got, x.want) {
+			t.Errorf("selector %v: got %v, want %v", x.rung.Selectors, got, x.want)
 		}
 	}
 }

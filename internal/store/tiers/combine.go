@@ -47,6 +47,9 @@ func addPoint(c *rollup.Columns, first int, from *rollup.Columns, i int, res int
 		insertPoint(c, k, from, i)
 		return nil
 	}
+	if len(c.Ended) > k && from.End[i] > c.End[k] { // it is the later one that tells what follows
+		c.Ended[k], c.Gone[k] = from.Ended[i], from.Gone[i]
+	}
 	c.Start[k], c.End[k] = min(c.Start[k], from.Start[i]), max(c.End[k], from.End[i])
 	for _, x := range []struct {
 		to, from []float64

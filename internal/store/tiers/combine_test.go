@@ -100,6 +100,22 @@ func TestAddPoint(t *testing.T) {
 		!slices.Equal(c.Min, []float64{-4, -3, -2}) || !slices.Equal(c.Max, []float64{4, 3, 2}) {
 		t.Errorf("got %+v", c)
 	}
+	ended := func(end, gone int64) rollup.Columns {
+		x := point(end, 1)
+		x.Ended, x.Gone = []bool{gone > 0}, []int64{gone}
+		return x
+	}
+	for _, x := range []struct {
+		a, b, want rollup.Columns
+	}{
+		{ended(18, 20), ended(20, 0), ended(20, 0)},
+		{ended(20, 0), ended(18, 20), ended(20, 0)},
+		{ended(16, 20), ended(18, 25), ended(18, 25)},
+	} {
+		if err := addPoint(&x.a, 0, &x.b, 0, 10); err != nil || x.a.End[0] != x.want.End[0] || x.a.Ended[0] != x.want.Ended[0] || x.a.Gone[0] != x.want.Gone[0] {
+			t.Errorf("got %+v, want the end of %+v, or: %v", x.a, x.want, err)
+		}
+	}
 	if math.IsNaN(lesser(math.NaN(), 1)) || math.IsNaN(greater(1, math.NaN())) || !math.IsNaN(lesser(math.NaN(), math.NaN())) {
 		t.Error("NaN is not passed over")
 	}

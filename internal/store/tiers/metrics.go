@@ -22,19 +22,29 @@ func newMetrics(t *Tiers, reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string, get func(*Status) float64) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return get(t.Status()) })
 	}
-	gauge("weir_rollup_lag_seconds", "From the end of the oldest raw block that is not rolled up yet to the end of the newest data; 0 when all are.",
+	gauge("weir_rollup_lag_seconds", "From the beginning of the oldest raw block that is not rolled up yet to the end of the newest block; 0 when all are.",
 		func(s *Status) float64 { return s.LagSeconds })
 	gauge("weir_rollup_blocks_waiting", "Raw blocks that are not rolled up yet.",
 		func(s *Status) float64 { return float64(s.Waiting) })
 	gauge("weir_rollup_deletions_waiting", "Deletions by selector that hide what they delete and are still to be taken out of blocks.",
 		func(s *Status) float64 { return float64(s.Deletions) })
-	gauge("weir_rollup_rolling_samples", "Samples of the raw block that is being rolled up; 0 when there is none.",
-		func(s *Status) float64 {
-			if s.Rolling == nil {
+	for _, x := range []struct {
+		name, help string
+		get        func(*Rolling) uint64
+	}{
+		{"weir_rollup_rolling_series", "Series of the raw block that is being rolled up; 0 when there is none.", func(r *Rolling) uint64 { return r.Series }},
+		{"weir_rollup_rolling_series_done", "Those of its series that are done.", func(r *Rolling) uint64 { return r.SeriesDone }},
+		{"weir_rollup_rolling_samples", "Samples of the raw block that is being rolled up; 0 when there is none.", func(r *Rolling) uint64 { return r.Samples }},
+		{"weir_rollup_rolling_samples_done", "Those of its samples that are done.", func(r *Rolling) uint64 { return r.SamplesDone }},
+	} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: x.name, Help: x.help}, func() float64 {
+			now, _, _ := t.progress.read()
+			if now == nil {
 				return 0
 			}
-			return float64(s.Rolling.Samples)
+			return float64(x.get(now))
 		})
+	}
 	if reg != nil {
 		reg.MustRegister(rungCollector{t})
 	}

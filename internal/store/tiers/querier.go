@@ -28,17 +28,17 @@ func (t *Tiers) Querier(mint, maxt int64) storage.Querier {
 	}
 	t.mu.RLock()
 	raw := t.seen
-	var old []span
-	for _, gap := range t.gaps(db.Head(), raw) {
+	q := &querier{t: t, gaps: t.gaps(db.Head(), raw)}
+	for _, gap := range q.gaps {
 		if c := gap.cut(span{mint, plus(maxt, 1)}); len(t.finest(c)) > 0 || slices.ContainsFunc(t.far, func(e *entry) bool { return e.overlaps(c) }) {
-			old = append(old, c)
+			q.old = append(q.old, c)
 		}
 	}
 	t.mu.RUnlock()
-	if len(old) == 0 {
+	if len(q.old) == 0 {
 		return nil
 	}
-	return &querier{t: t, old: old}
+	return q
 }
 
 // ChunkQuerier is Querier in chunks.
@@ -74,7 +74,8 @@ func (t *Tiers) StartTime() int64 {
 
 type querier struct {
 	t    *Tiers
-	old  []span
+	gaps []span            // that the TSDB leaves
+	old  []span            // what of them is asked for and known
 	open []storage.Querier // of indexes
 	sets []*seriesSet
 }
@@ -105,7 +106,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 		return storage.ErrSeriesSet(err)
 	}
 	q.sets = append(q.sets, set)
-	return &sampleSet{from: set}
+	return &sampleSet{from: set, gaps: q.gaps}
 }
 
 // LabelValues implements [storage.LabelQuerier].
@@ -179,6 +180,7 @@ func (q *querier) Close() error {
 // sampleSet turns points into samples.
 type sampleSet struct {
 	from    *seriesSet
+	gaps    []span
 	columns rollup.Columns
 	samples []chunks.Sample
 }
@@ -188,16 +190,16 @@ func (s *sampleSet) Next() bool {
 		if s.from.Columns(&s.columns) != nil {
 			return false
 		}
-		if s.samples = samplesOf(&s.columns); len(s.samples) > 0 {
+		if s.samples = samplesOf(&s.columns, s.gaps); len(s.samples) > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// samplesOf returns a sample a point, at its end, and a stale marker where the series
-// went stale.
-func samplesOf(c *rollup.Columns) (out []chunks.Sample) {
+// samplesOf returns a sample a point, at its end, and where the series went stale a
+// marker when it was gone, unless it is back by then.
+func samplesOf(c *rollup.Columns, gaps []span) (out []chunks.Sample) {
 	for i, t := range c.End {
 		isHist := i < len(c.HistLast) && c.HistLast[i] != nil
 		switch {
@@ -206,17 +208,33 @@ func samplesOf(c *rollup.Columns) (out []chunks.Sample) {
 		case c.Count[i] > 0:
 			out = append(out, sample{t: t, v: c.Last[i]})
 		}
-		if !c.Ended[i] || i+1 < len(c.End) && c.End[i+1] <= t+1 {
+		if !c.Ended[i] {
+			continue
+		}
+		gone := inGap(gaps, t, c.Gone[i])
+		if gone <= t || i+1 < len(c.End) && c.End[i+1] <= gone {
 			continue
 		}
 		stale := math.Float64frombits(value.StaleNaN)
 		if isHist {
-			out = append(out, sample{t: t + 1, fh: &histogram.FloatHistogram{Sum: stale}})
+			out = append(out, sample{t: gone, fh: &histogram.FloatHistogram{Sum: stale}})
 		} else {
-			out = append(out, sample{t: t + 1, v: stale})
+			out = append(out, sample{t: gone, v: stale})
 		}
 	}
 	return out
+}
+
+// inGap returns gone, or if that is before it, the last time of the gap that t is in:
+// the marker was in the same block, so it came before the gap's end, after which the
+// TSDB may have the series again.
+func inGap(gaps []span, t, gone int64) int64 {
+	for _, g := range gaps {
+		if g.from <= t && t < g.to {
+			return min(gone, g.to-1)
+		}
+	}
+	return gone
 }
 
 func (s *sampleSet) At() storage.Series {

@@ -10,8 +10,8 @@ import (
 // Status is what the worker is at and what the rungs hold.
 type Status struct {
 	Rungs []RungStatus `json:"rungs"`
-	// Waiting raw blocks are not rolled up yet; Lag is from the end of the oldest of
-	// them to the end of the newest data.
+	// Waiting raw blocks are not rolled up yet; Lag is from the beginning of the oldest
+	// of them to the end of the newest block.
 	Waiting    int     `json:"blocks_waiting"`
 	LagSeconds float64 `json:"lag_seconds"`
 	// Paused says why nothing is rolled up; empty when it is.

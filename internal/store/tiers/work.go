@@ -133,8 +133,9 @@ func (t *Tiers) roll(ctx context.Context, b rawBlock, lacking []*rung) error {
 	}
 	t.progress.begin(b)
 	defer t.progress.end()
-	began := time.Now()
-	metas, err := block.Roll(ctx, b.dir, to, t.options())
+	began, o := time.Now(), t.options()
+	o.Progress = t.progress.done
+	metas, err := block.Roll(ctx, b.dir, to, o)
 	if err != nil {
 		return fmt.Errorf("roll up block %s: %w", b.ULID, err)
 	}
