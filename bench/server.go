@@ -117,5 +117,7 @@ query:
   max_samples: 500000000
   timeout: 10m
   admin_api: true
+self_scrape:
+  interval: 0s # samples of now, beside which those of the load may be too old
 `, ports[0], dataDir, ports[1], ports[2])
 }
