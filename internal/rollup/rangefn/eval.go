@@ -55,9 +55,17 @@ func (c Call) Eval(cols *rollup.Columns, g Grid, out *Result) error {
 	if len(e.end) == 0 {
 		return nil
 	}
+	out.T, out.V = slices.Grow(out.T, g.steps()), slices.Grow(out.V, g.steps())
+	perSecond := 1.0
+	if c.Func == "rate" {
+		perSecond = e.seconds()
+	}
+	rises := (c.Func == "rate" || c.Func == "increase") && len(cols.OfHist) == 0
 	for t := g.Start; t <= g.End || t == g.Start; t += g.Step {
 		e.move(t)
-		if e.lo < e.over {
+		if rises && e.wholePoint() {
+			out.T, out.V = append(out.T, t), append(out.V, cols.Inc[e.lo]/perSecond)
+		} else if e.lo < e.over {
 			e.step(&f, out)
 		} else if e.lo == len(e.end) {
 			break
@@ -68,6 +76,24 @@ func (c Call) Eval(cols *rollup.Columns, g Grid, out *Result) error {
 	}
 	e.cols = nil
 	return nil
+}
+
+// steps is the number of evaluation times, or 1 if there are more than a result
+// should be made for beforehand.
+func (g Grid) steps() int {
+	const most = 1 << 20
+	if g.Step <= 0 || g.End < g.Start || (g.End-g.Start)/g.Step >= most {
+		return 1
+	}
+	return int((g.End-g.Start)/g.Step) + 1
+}
+
+// wholePoint tells that the range at hand is one point, all of it and no other, and
+// follows the one before at once: as in rate(x[5m]) over 5m windows. What it rose by
+// is then the answer.
+func (e *eval) wholePoint() bool {
+	i := e.lo
+	return e.over == i+1 && e.hi == e.over && e.start[i] == e.from && i > 0 && e.end[i-1] == e.from
 }
 
 func (c Call) check(g Grid) (function, error) {
