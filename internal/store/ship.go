@@ -23,7 +23,7 @@ func (s *Store) openBucket(cfg *Config) error {
 			}
 			return list
 		},
-		Changed: s.tiers.Changed(), Keep: s.keep, Dir: cfg.Dir, Log: s.log, Registerer: s.reg, Now: time.Now,
+		Changed: s.tiers.Changed(), Keep: s.keep, Newest: s.tiers.Newest, Dir: cfg.Dir, Log: s.log, Registerer: s.reg, Now: time.Now,
 	})
 	if err != nil {
 		return fmt.Errorf("open bucket (store.bucket): %w", err)

@@ -31,6 +31,9 @@ type Deps struct {
 	// Keep is how long blocks of a resolution (milliseconds, 0: raw) stay in the
 	// bucket after their newest sample; 0 is for ever.
 	Keep func(resolution int64) time.Duration
+	// Newest is the time that ages are counted from, in Unix milliseconds, if not
+	// the clock's; blocks do not expire because a clock jumps.
+	Newest func() int64
 	// Dir is the store's directory.
 	Dir        string
 	Log        *slog.Logger
@@ -316,8 +319,12 @@ func (b *Bucket) Shipped(id ulid.ULID) bool {
 }
 
 func (b *Bucket) expired(m *block.Meta) bool {
-	keep := b.deps.Keep(m.Resolution())
-	return keep > 0 && m.MaxTime < b.deps.Now().Add(-keep).UnixMilli()
+	keep := b.deps.Keep(m.Resolution()).Milliseconds()
+	newest := b.deps.Now().UnixMilli()
+	if b.deps.Newest != nil {
+		newest = min(newest, b.deps.Newest())
+	}
+	return keep > 0 && newest > keep && m.MaxTime < newest-keep
 }
 
 // due is when a block may be uploaded.

@@ -299,8 +299,11 @@ func (d metaDir) load(id ulid.ULID) *block.Meta {
 // store may fail: the meta is fetched again then.
 func (d metaDir) store(id ulid.ULID, text []byte) {
 	tmp := d.file(id) + ".tmp"
-	if os.MkdirAll(string(d), 0o750) == nil && os.WriteFile(tmp, text, 0o640) == nil {
-		_ = os.Rename(tmp, d.file(id))
+	if os.MkdirAll(string(d), 0o750) != nil {
+		return
+	}
+	if os.WriteFile(tmp, text, 0o640) != nil || os.Rename(tmp, d.file(id)) != nil {
+		_ = os.Remove(tmp) // of a full disk
 	}
 }
 

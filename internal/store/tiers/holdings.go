@@ -82,6 +82,9 @@ func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*lab
 		}
 	}
 	for _, gap := range all.minus(known) {
+		if gap.to-gap.from < t.rungs[0].res {
+			continue // blocks of other makers end with their last sample
+		}
 		for _, o := range t.rungs {
 			for _, s := range o.cutSegments(gap) {
 				holes = append(holes, s.span)

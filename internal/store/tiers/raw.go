@@ -158,6 +158,15 @@ func (t *Tiers) newest(raw rawView) int64 {
 	return min(end, t.now().UnixMilli())
 }
 
+// Newest is the end of the newest data at rest, or the clock's time if that is less:
+// what all ages are counted from, in Unix milliseconds. Without data it is
+// [math.MinInt64].
+func (t *Tiers) Newest() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.newest(t.seen)
+}
+
 // lacking are the rungs that want b and have not rolled it. [Tiers.mu] is held.
 func (t *Tiers) lacking(b rawBlock, newest int64) (out []*rung) {
 	for _, r := range t.rungs {

@@ -63,7 +63,7 @@ func (t *Tiers) due(raw rawView, head int64, shipped shippedSet) []Removal {
 		} else {
 			continue
 		}
-		x := t.removeRaw(b, newest, shipped, why)
+		x := t.removeRaw(raw, b, newest, shipped, why)
 		if x.Waits == "" {
 			x.Waits = waits
 		}
@@ -120,7 +120,7 @@ func (t *Tiers) dueBySize(raw rawView, newest, total, bound int64, gone map[ulid
 		if b.to > recent || b.ULID == newestInOrder(raw) {
 			continue
 		}
-		x := t.removeRaw(b, newest, shipped, why)
+		x := t.removeRaw(raw, b, newest, shipped, why)
 		take(x)
 		if x.Waits != "" {
 			return // younger data does not go before older
@@ -178,14 +178,17 @@ func (t *Tiers) shipped(raw rawView) shippedSet {
 	return set
 }
 
-func (t *Tiers) removeRaw(b rawBlock, newest int64, shipped shippedSet, why string) Removal {
-	return Removal{Tier: Raw, ULID: b.ULID, MinTime: b.from, MaxTime: b.to, Bytes: b.size, Why: why, Waits: t.holdsRaw(b, newest, shipped)}
+func (t *Tiers) removeRaw(raw rawView, b rawBlock, newest int64, shipped shippedSet, why string) Removal {
+	return Removal{Tier: Raw, ULID: b.ULID, MinTime: b.from, MaxTime: b.to, Bytes: b.size, Why: why, Waits: t.holdsRaw(raw, b, newest, shipped)}
 }
 
 // holdsRaw says what a raw block that is due still waits for.
-func (t *Tiers) holdsRaw(b rawBlock, newest int64, shipped shippedSet) string {
+func (t *Tiers) holdsRaw(raw rawView, b rawBlock, newest int64, shipped shippedSet) string {
 	if lacking := t.lacking(b, newest); len(lacking) > 0 {
 		return "not rolled up to " + lacking[0].Name() + " yet"
+	}
+	if why := t.lateFor(raw, b, newest); why != "" {
+		return why
 	}
 	for _, d := range t.state.Deletions {
 		if d.reaches(b.span) && !d.TierDone {
@@ -195,6 +198,25 @@ func (t *Tiers) holdsRaw(b rawBlock, newest int64, shipped shippedSet) string {
 	// A settled block was in the bucket, whole, before it was rewritten.
 	if shipped != nil && !t.state.settled(b.ULID) && !shipped[b.ULID] {
 		return "not in the bucket yet"
+	}
+	return ""
+}
+
+// lateFor says which late samples of the time of b may still come to rest. They must
+// meet the samples that are there: replay after a crash compacts some of them once
+// more, the TSDB drops what is double, and rungs would count it twice.
+func (t *Tiers) lateFor(raw rawView, b rawBlock, newest int64) string {
+	for _, o := range raw {
+		if o.ULID != b.ULID && o.overlaps(b.span) && len(t.lacking(o, newest)) > 0 {
+			return "late samples of its time, in block " + o.ULID.String() + ", are not rolled up yet"
+		}
+	}
+	db := t.deps.DB()
+	if db == nil {
+		return "the write-ahead log, which may have late samples of its time, is being replayed"
+	}
+	if from, to := db.Head().MinOOOTime(), db.Head().MaxOOOTime(); from <= to && from < b.to {
+		return "late samples of its time may be in memory"
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ func (t *Tiers) dueBySelector(raw rawView, shipped shippedSet) []Removal {
 		if k.covers(Raw) {
 			for _, b := range raw {
 				if b.to <= old && !t.overlapped(b, raw) {
-					x := t.removeRaw(b, newest, shipped, why)
+					x := t.removeRaw(raw, b, newest, shipped, why)
 					x.Selector = k.text
 					out = append(out, x)
 				}
