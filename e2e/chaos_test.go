@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/weir-dev/weir/e2e"
 )
 
 // TestChaosKill kills a writing Weir with SIGKILL at random moments, during
@@ -41,16 +38,7 @@ func TestChaosKill(t *testing.T) {
 // TestChaosDiskFull fills the disk under a writing Weir, which must refuse what it
 // cannot keep, and go on when there is space again, killed in between or not.
 func TestChaosDiskFull(t *testing.T) {
-	disk := t.TempDir()
-	const size = 256 << 20 // blocks reserve 64 MiB a file while they are written
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("a small file system to fill cannot be mounted, which takes root: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", disk, err)
-		}
-	})
+	disk := smallDisk(t)
 	// Without a guard: the disk itself refuses, in the middle of a record.
 	c := newChaos(t, filepath.Join(disk, "data"), "0")
 	for round := 1; round <= max(2, rounds(t, 5)/5); round++ {
@@ -101,95 +89,49 @@ func fillDisk(t *testing.T, disk string) (free func()) {
 
 // chaos is a Weir and those who write to it.
 type chaos struct {
+	*victim
 	*writers
-	weir    *e2e.Program
-	data    string
-	begun   time.Time
 	checked int // requests
 }
 
 func newChaos(t *testing.T, data, minFreeDisk string) *chaos {
-	dir := t.TempDir()
-	if err := e2e.Build(t.Context(), dir, e2e.WeirCommand); err != nil {
-		t.Fatal(err)
-	}
-	listen, err := e2e.FreeAddresses(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The samples' clock is not the server's: nothing else may be stored.
-	weir, err := e2e.NewWeir(dir, dir, listen[0], fmt.Sprintf(`
-server: {listen: "%s"}
-ingest:
-  otlp: {grpc: {endpoint: ""}, http: {endpoint: ""}}
-  limits: {max_future_skew: 0s}
-store: {dir: "%s", min_block_duration: 1m, min_free_disk: %s}
-self_scrape: {interval: 0s}
-`, listen[0], data, minFreeDisk))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &chaos{weir: weir, data: data, begun: time.Now()}
-	t.Cleanup(func() {
-		weir.Kill()
-		if t.Failed() {
-			t.Logf("log of weir ends with:\n%s", weir.LogTail())
-		}
-	})
-	c.writers = startWriters(t, weir.URL)
+	v := newVictim(t, data, fmt.Sprintf(`
+store: {dir: "%s", min_block_duration: 1m, min_free_disk: %s, rollups: []}
+`, data, minFreeDisk))
+	c := &chaos{victim: v, writers: startWriters(t, v.weir.URL)}
 	c.start()
 	return c
 }
 
-func (c *chaos) start() {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
-	defer cancel()
-	if err := c.weir.Start(ctx); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// startFor starts Weir and kills it when it is not ready in time, or ready.
-func (c *chaos) startFor(d time.Duration) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), d)
-	defer cancel()
-	_ = c.weir.Start(ctx) // not ready is what is wanted
-	c.weir.Kill()
-}
-
-// life lets Weir live for a random time of at most d.
-func (c *chaos) life(d time.Duration) { time.Sleep(rand.N(d)) }
-
 // progress waits until so many requests are acknowledged.
 func (c *chaos) progress(requests int64) {
-	c.t.Helper()
+	c.victim.t.Helper()
 	for begun := time.Now(); c.acked.Load() < requests; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begun) > 30*time.Second {
-			c.t.Fatalf("stuck at request %d for 30s", c.acked.Load())
+			c.victim.t.Fatalf("stuck at request %d for 30s", c.acked.Load())
 		}
 	}
 }
 
 // check reads back what is new since the last check.
 func (c *chaos) check(round int) {
-	c.t.Helper()
+	c.victim.t.Helper()
 	to := int(c.acked.Load())
 	n := c.writers.check(c.checked)
-	c.t.Logf("round %d, %.0fs: %d requests acknowledged, %d of them resent; since the last round: %s",
+	c.victim.t.Logf("round %d, %.0fs: %d requests acknowledged, %d of them resent; since the last round: %s",
 		round, time.Since(c.begun).Seconds(), to*len(feeds), c.resent.Load(), n)
 	c.checked = to
 }
 
 // finish reads all back, and once more after a last kill.
 func (c *chaos) finish() {
-	c.t.Helper()
+	c.victim.t.Helper()
 	c.writers.stop()
 	<-c.writers.over
-	c.t.Logf("all, running: %s", c.writers.check(0))
+	c.victim.t.Logf("all, running: %s", c.writers.check(0))
 	c.weir.Kill()
 	c.start()
-	c.t.Logf("all, after a last kill: %s", c.writers.check(0))
+	c.victim.t.Logf("all, after a last kill: %s", c.writers.check(0))
 }
 
 // rounds is WEIR_CHAOS_ROUNDS, else otherwise.

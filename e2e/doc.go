@@ -11,6 +11,10 @@
 // loopback, each is the head of a process group of its own, and none outlives the
 // program that started it.
 //
+// A History is months of samples, each a function of its time: backfilled and then
+// sent, so that a Graph, the answer to a range query with where each value comes from,
+// can be held against the truth across all tiers.
+//
 // The demo and the tests with the tags e2e and chaos use it; nothing in the binary
 // may. It knows Weir as its senders do: by configuration, signals and HTTP.
 package e2e

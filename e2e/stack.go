@@ -23,6 +23,7 @@ type Setup struct {
 	OTLP     string                           // where Weir takes OTLP over gRPC; "" for a free port
 	Scrape   time.Duration                    // between two scrapes, and two exports of the OTel program
 	Failover time.Duration                    // ingest.ha.failover_after
+	Store    string                           // more settings of Weir's store, YAML between braces; "" for the defaults
 	Timeout  time.Duration                    // to build all, and for each program to become ready
 	Say      func(format string, args ...any) // is told what happens, a line a call
 }
@@ -60,7 +61,7 @@ func New(ctx context.Context, setup Setup) (*Stack, error) {
 	s.OTelProgram = s.program("otelprogram", "", "",
 		filepath.Join(bin, "otelprogram"), "-endpoint="+otlp, "-interval="+setup.Scrape.String())
 	settings := fill(weirConfig, map[string]any{
-		"Listen": listen, "OTLP": otlp, "Data": filepath.Join(setup.Dir, "weir"), "Failover": setup.Failover,
+		"Listen": listen, "OTLP": otlp, "Data": s.Data(), "Failover": setup.Failover, "Store": setup.Store,
 	})
 	s.Weir, err = NewWeir(bin, setup.Dir, listen, settings)
 	return s, errors.Join(err,
@@ -98,6 +99,21 @@ func NewWeir(bin, dir, listen, settings string) (*Program, error) {
 	}, nil
 }
 
+// Run runs a program to its end and returns its output.
+func Run(ctx context.Context, name string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Data is Weir's directory.
+func (s *Stack) Data() string { return filepath.Join(s.setup.Dir, "weir") }
+
+// Command is Weir's binary, for its other verbs.
+func (s *Stack) Command() string { return s.Weir.args[0] }
+
 func firstOf(a, b string) string {
 	if a != "" {
 		return a
@@ -121,7 +137,7 @@ func (s *Stack) nodeExporter(listen string) *Program {
 }
 
 var weirConfig = template.Must(template.New("weir").Parse(`server: {listen: "{{.Listen}}"}
-store: {dir: "{{.Data}}"}
+store: {dir: "{{.Data}}"{{with .Store}}, {{.}}{{end}}}
 ingest:
   ha: {failover_after: "{{.Failover}}"}
   otlp: {grpc: {endpoint: "{{.OTLP}}"}, http: {endpoint: ""}}

@@ -25,7 +25,7 @@ func main() {
 	begun := time.Now()
 	err := demo(ctx, e2e.Setup{
 		Peers: *peers, Listen: *listen, OTLP: *otlp,
-		Scrape: 5 * time.Second, Failover: 15 * time.Second, Timeout: 10 * time.Minute,
+		Scrape: 5 * time.Second, Failover: 15 * time.Second, Timeout: 10 * time.Minute, Store: e2e.HistoryStore,
 		Say: func(format string, args ...any) {
 			fmt.Printf("[%3.0fs] %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
 		},
@@ -50,7 +50,14 @@ func demo(ctx context.Context, setup e2e.Setup) (err error) {
 		return err
 	}
 	defer stack.Kill()
+	mill, err := newPast(ctx, stack, setup)
+	if err != nil {
+		return err
+	}
 	if err := stack.Start(ctx); err != nil {
+		return err
+	}
+	if err := mill.live(ctx, stack, setup); err != nil {
 		return err
 	}
 	setup.Say("waiting for the first answers, two scrapes of %s", setup.Scrape)
@@ -60,7 +67,15 @@ func demo(ctx context.Context, setup e2e.Setup) (err error) {
 		}
 		setup.Say("ok: %s", try.what)
 	}
+	graph, err := mill.wait(ctx, stack, setup)
+	if err != nil {
+		return err
+	}
 	explain(stack, setup)
+	if err := mill.show(ctx, stack, graph); err != nil {
+		return err
+	}
+	fmt.Printf("\nLogs are in %s. Ctrl-C ends all of it and removes the data.\n", setup.Dir)
 	over := ended(stack)
 	for {
 		select {
@@ -183,7 +198,5 @@ Prometheus with the URL %[3]s).
 	fmt.Printf(`
 Kill the Prometheus that is elected (a is process %d, b is %d), wait %s, and ask
 again: the other has taken over, without a gap.
-
-Logs are in %s. Ctrl-C ends all of it and removes the data.
-`, stack.Prometheus["a"].PID(), stack.Prometheus["b"].PID(), setup.Failover, setup.Dir)
+`, stack.Prometheus["a"].PID(), stack.Prometheus["b"].PID(), setup.Failover)
 }
