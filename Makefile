@@ -25,7 +25,7 @@ GENERATED := docs/configuration.md $(wildcard docs/metrics.md)
 help: ## print this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Run
 
@@ -62,7 +62,11 @@ fuzz: ## fuzz each target for FUZZTIME (30s)
 chaos: ## kill -9 a writing server ROUNDS (50) times and count what was acknowledged
 	$(GO) vet -tags chaos ./e2e
 	scripts/named.sh '^TestChaos' -tags chaos ./e2e
-	WEIR_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -tags chaos -v -count=1 -timeout 60m -run '^TestChaos' ./e2e
+	WEIR_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -tags chaos -v -count=1 -timeout 60m -run '^TestChaos' -skip '^TestChaosRollups' ./e2e
+
+.PHONY: chaos-years
+chaos-years: ## kill -9 a server that rolls up, merges, ships and deletes ROUNDS (50) times
+	WEIR_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -tags chaos -v -count=1 -timeout 60m -run '^TestChaosRollups' ./e2e
 
 .PHONY: e2e
 e2e: peers ## run the tests against real Prometheus servers

@@ -14,7 +14,7 @@ const rawBatch = 128
 // AppendRaw appends the samples with a time in (after, until], Unix milliseconds;
 // it stands before the first. Samples before that are not appended but let the
 // first Inc be counted from the last of them; samples not newer than what has been
-// appended are passed over. A stale marker makes the point before it Ended.
+// appended are passed over, but for the value of the last of them. A stale marker makes the point before it Ended.
 func (c *Columns) AppendRaw(it chunkenc.Iterator, after, until int64) error {
 	if c.batchT == nil {
 		c.batchT, c.batchV = make([]int64, rawBatch), make([]float64, rawBatch)
@@ -57,6 +57,12 @@ func (c *Columns) appendSamples(ts []int64, vs []float64, after int64) {
 		v := vs[i]
 		switch {
 		case t <= c.newest():
+			// The last sample that the point before has too: its value need not be
+			// guessed from the rest of a chunk that was left in its middle.
+			if len(c.Start) > 0 && c.Start[len(c.Start)-1] < t && v == v {
+				c.keep(v)
+				c.owed.open = false
+			}
 		case value.IsStaleNaN(v):
 			c.stale(t)
 		case t <= after:

@@ -171,15 +171,29 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 	return nil
 }
 
+// rawLead is how long before a stretch raw data is read from, for the value that a
+// counter had before it: a sample is there if series are sampled every five minutes,
+// the engine's lookback, at least. Without it the rollups before the stretch tell.
+const rawLead = 5 * 60 * 1000
+
+// rawFrom is the time to read raw data of src from.
+func (s *seriesSet) rawFrom(src *source) int64 {
+	if s.need&rollup.NeedInc == 0 {
+		return plus(src.after, 1)
+	}
+	return plus(src.after, 1-rawLead)
+}
+
 // query opens the queriers of raw data.
 func (s *seriesSet) query(ctx context.Context, src *source) error {
-	q, err := s.db.Querier(src.after+1, src.until)
+	from := s.rawFrom(src)
+	q, err := s.db.Querier(from, src.until)
 	if err != nil {
 		return err
 	}
 	src.queriers = append(src.queriers, q)
 	for _, e := range src.far {
-		q, err := s.t.farQuerier(ctx, e, src.after+1, src.until)
+		q, err := s.t.farQuerier(ctx, e, from, src.until)
 		if err != nil {
 			return err
 		}
@@ -260,7 +274,9 @@ func (s *seriesSet) open(ctx context.Context, ms []*labels.Matcher) error {
 			if err := s.query(ctx, src); err != nil {
 				return err
 			}
-			hints := &storage.SelectHints{Start: src.after + 1, End: src.until}
+			// Trimmed by the reader of the columns: the TSDB panics when it trims the end
+			// of a series that has deletions (tombstones.Intervals.Add, 0.315).
+			hints := &storage.SelectHints{Start: s.rawFrom(src), End: src.until, DisableTrimming: true}
 			src.raw = storage.NewMergeQuerier(src.queriers, nil, storage.ChainedSeriesMerge).Select(ctx, true, hints, ms...)
 		}
 		s.push(src)
