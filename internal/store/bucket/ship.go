@@ -25,14 +25,14 @@ func (b *Bucket) check(ctx context.Context) {
 		local[d.Meta.ULID] = true
 	}
 	b.mu.Lock()
-	var todo []*entry
+	var due []*entry
 	for id, e := range b.blocks {
 		if !e.checked && e.Complete() && (local[id] || len(e.Meta.Compaction.Sources) > 1 || len(e.Meta.Compaction.Parents) > 0) {
-			todo = append(todo, e)
+			due = append(due, e)
 		}
 	}
 	b.mu.Unlock()
-	for _, e := range todo {
+	for _, e := range due {
 		err := b.objects.Check(ctx, e.Meta, false)
 		b.mu.Lock()
 		switch {
@@ -54,12 +54,12 @@ func (b *Bucket) check(ctx context.Context) {
 // ship uploads what is to be uploaded, oldest first. One block's failure does not
 // keep back the others.
 func (b *Bucket) ship(ctx context.Context) error {
-	todo := b.toShip()
+	due := b.toShip()
 	defer func() { b.lag(b.toShip()) }()
-	b.lag(todo)
+	b.lag(due)
 	failed := 0
 	var first error
-	for _, d := range todo {
+	for _, d := range due {
 		err := b.shipOne(ctx, d)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -70,7 +70,7 @@ func (b *Bucket) ship(ctx context.Context) error {
 		}
 	}
 	if first != nil {
-		return fmt.Errorf("%d of %d blocks not shipped: %w", failed, len(todo), first)
+		return fmt.Errorf("%d of %d blocks not shipped: %w", failed, len(due), first)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (b *Bucket) toShip() []Durable {
 	held := 0
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var todo []Durable
+	var due []Durable
 	for _, d := range local {
 		e := b.blocks[d.Meta.ULID]
 		switch {
@@ -106,23 +106,23 @@ func (b *Bucket) toShip() []Durable {
 		case HasTombstones(d.Dir):
 			held++
 		default:
-			todo = append(todo, d)
+			due = append(due, d)
 		}
 	}
 	b.metrics.held.Set(float64(held))
 	maps.DeleteFunc(b.failing, func(id ulid.ULID, _ string) bool {
-		return !slices.ContainsFunc(todo, func(d Durable) bool { return d.Meta.ULID == id })
+		return !slices.ContainsFunc(due, func(d Durable) bool { return d.Meta.ULID == id })
 	})
-	slices.SortFunc(todo, func(x, y Durable) int {
+	slices.SortFunc(due, func(x, y Durable) int {
 		return cmp.Or(cmp.Compare(x.Meta.MaxTime, y.Meta.MaxTime), x.Meta.ULID.Compare(y.Meta.ULID))
 	})
-	return todo
+	return due
 }
 
-func (b *Bucket) lag(todo []Durable) {
-	b.metrics.waiting.Set(float64(len(todo)))
+func (b *Bucket) lag(due []Durable) {
+	b.metrics.waiting.Set(float64(len(due)))
 	var lag time.Duration
-	for _, d := range todo {
+	for _, d := range due {
 		lag = max(lag, b.deps.Now().Sub(time.UnixMilli(d.Meta.MaxTime)))
 	}
 	b.metrics.lag.Set(lag.Seconds())
@@ -162,21 +162,21 @@ func (b *Bucket) mark(ctx context.Context) error {
 		e   *entry
 		why string
 	}
-	var todo []order
+	var due []order
 	b.mu.Lock()
 	for _, e := range b.blocks {
 		if e.State() != "complete" {
 			continue
 		}
 		if s := b.successor(e.Meta); s != nil && s.checked {
-			todo = append(todo, order{e, "superseded by " + s.ID.String()})
+			due = append(due, order{e, "superseded by " + s.ID.String()})
 		} else if b.expired(e.Meta) {
-			todo = append(todo, order{e, fmt.Sprintf("older than the %s that its tier is kept", b.deps.Keep(e.Meta.Resolution()))})
+			due = append(due, order{e, fmt.Sprintf("older than the %s that its tier is kept", b.deps.Keep(e.Meta.Resolution()))})
 		}
 	}
 	b.mu.Unlock()
 	var errs []error
-	for _, o := range todo {
+	for _, o := range due {
 		r := o.e.clone()
 		err := b.objects.MarkForDeletion(ctx, r, o.why, b.deps.Now())
 		if err != nil {
@@ -202,11 +202,11 @@ func (b *Bucket) sweep(ctx context.Context) error {
 	}
 	limit := b.deps.Now().Add(-b.cfg.DeleteDelay.Std()).Unix()
 	b.mu.Lock()
-	var todo []*Remote
+	var due []*Remote
 	for id, e := range b.blocks {
 		aborted := e.Meta == nil && e.Bad == nil && b.state.begun(id) && !local[id]
 		if e.Mark != nil && e.Mark.Time <= limit && e.Meta != nil || aborted {
-			todo = append(todo, e.clone())
+			due = append(due, e.clone())
 		}
 	}
 	lost := slices.DeleteFunc(b.begun, func(id ulid.ULID) bool { return local[id] || b.blocks[id] != nil })
@@ -217,7 +217,7 @@ func (b *Bucket) sweep(ctx context.Context) error {
 		// Of such an upload no object is listed; a directory may hold half a file.
 		errs = append(errs, b.objects.c.delete(ctx, id.String()), b.state.end(id))
 	}
-	for _, r := range todo {
+	for _, r := range due {
 		if err := b.objects.Delete(ctx, r); err != nil {
 			errs = append(errs, err)
 			continue
