@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,18 +257,17 @@ func TestBackupThatFailsLeavesNone(t *testing.T) {
 	cfg := testConfig(s.location())
 	cfg.Retries = 0
 	b := NewBackups(dial(t, cfg), time.Now)
-	n := 0
+	var puts atomic.Int32
 	s.breaks(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if r.Method != http.MethodPut {
 			return false
 		}
-		if n++; n < 5 {
+		if puts.Add(1) < 5 {
 			return false
 		}
 		answer403(w)
 		return true
 	})
-	cfg.Concurrency = 1
 	src, err := Stopped(dir)
 	require.NoError(t, err)
 	defer src.Close()
