@@ -72,15 +72,7 @@ func (c *pastChaos) ask(q question, a ask) (right int) {
 		}
 	}
 	if wrong > 0 {
-		tell := c.t.Errorf
-		if a.rise && !c.settled && wrong*10 <= right+wrong {
-			// A fault that is open: while blocks are being rolled up, about one in a
-			// thousand rises over a border from rollups to samples is too high, where a
-			// counter was reset behind the border within the same chunk. It is gone when
-			// the work is done, and then nothing is let through.
-			tell = c.t.Logf
-		}
-		tell("%s of %d to %d by %s, max_source_resolution=%q: %d windows right, %d wrong:\n%s",
+		c.t.Errorf("%s of %d to %d by %s, max_source_resolution=%q: %d windows right, %d wrong:\n%s",
 			expr, q.begin, q.end, q.width, q.source, right, wrong, strings.Join(faults, "\n"))
 	}
 	return right

@@ -101,9 +101,8 @@ type pastChaos struct {
 	sent   atomic.Int64 // samples of the requests acknowledged
 	over   chan struct{}
 
-	truths  []*truth // by series
-	hits    map[string]int
-	settled bool // all work on blocks is done and nothing more is written
+	truths []*truth // by series
+	hits   map[string]int
 }
 
 func newPastChaos(t *testing.T, data string) *pastChaos {
@@ -259,7 +258,6 @@ func (c *pastChaos) finish() {
 	c.limit.Store(c.acked.Load())
 	time.Sleep(time.Second / pastPace * 2)
 	c.settle()
-	c.settled = true
 	c.t.Logf("all, running: %d windows right", c.askAll())
 	c.weir.Kill()
 	c.start()

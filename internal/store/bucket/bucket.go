@@ -61,7 +61,7 @@ type Bucket struct {
 	listed  time.Time
 	blocks  map[ulid.ULID]*entry // with our labels
 	foreign int                  // blocks with others'
-	begun   []ulid.ULID          // uploads begun before the bucket was listed
+	begun   []ulid.ULID          // uploads and deletions begun before the bucket was listed
 	open    *clock[ulid.ULID, *openBlock]
 	opening map[ulid.ULID]chan struct{}
 	indexes map[ulid.ULID]*remoteIndex // of blocks in open, and of those whose last readers are still there

@@ -85,8 +85,8 @@ func (o *owner) claim(ctx context.Context) error {
 }
 
 // state is a file in the store's directory: the name of this data directory, and the
-// uploads that were begun and not finished, so that their remains can be told from
-// those of others.
+// uploads and deletions that were begun and not finished, so that what is left of them
+// can be told from others' uploads.
 type state struct {
 	*stateFile
 }
@@ -96,7 +96,7 @@ type stateFile struct {
 	mu   sync.Mutex
 
 	Instance string               `json:"instance"`
-	Begun    map[ulid.ULID]string `json:"begun"` // block to when
+	Begun    map[ulid.ULID]string `json:"begun"` // block whose upload or deletion is not finished, to when
 }
 
 func readState(file string) (state, error) {
@@ -151,7 +151,7 @@ func (s state) begun(id ulid.ULID) bool {
 	return ok
 }
 
-// all returns the uploads that were begun and not finished.
+// all returns the blocks whose upload or deletion was begun and not finished.
 func (s state) all() []ulid.ULID {
 	s.mu.Lock()
 	defer s.mu.Unlock()

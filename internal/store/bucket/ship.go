@@ -194,7 +194,7 @@ func (b *Bucket) mark(ctx context.Context) error {
 }
 
 // sweep deletes blocks that were marked long enough ago, and what is left of uploads
-// that this server began and cannot finish, because the block has left the disk.
+// and of deletions that this server began, once the block has left the disk.
 func (b *Bucket) sweep(ctx context.Context) error {
 	local := make(map[ulid.ULID]bool)
 	for _, d := range b.deps.Durable() {
@@ -218,6 +218,11 @@ func (b *Bucket) sweep(ctx context.Context) error {
 		errs = append(errs, b.objects.c.delete(ctx, id.String()), b.state.end(id))
 	}
 	for _, r := range due {
+		// Once meta.json is gone nothing else says, after a crash, that the rest is ours.
+		if err := b.state.begin(r.ID); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if err := b.objects.Delete(ctx, r); err != nil {
 			errs = append(errs, err)
 			continue

@@ -406,3 +406,39 @@ func TestEachEndsWithTheFirstError(t *testing.T) {
 	require.ErrorIs(t, each(t.Context(), 1, []int{1, 2, 3}, func(_ ctx, i int) error { n++; return boom }), boom)
 	require.Equal(t, 1, n)
 }
+
+// TestDeletionIsResumed ends a server between the objects of a block that it deletes:
+// what is left has no meta.json to say whose it is.
+func TestDeletionIsResumed(t *testing.T) {
+	s := startS3(t)
+	l := newLocal(t)
+	m := makeBlock(t, l.dir, 2, base, 2)
+	l.add(m)
+	cfg := testConfig(s.location())
+	cfg.Retries, cfg.DeleteDelay = 0, 0
+	b := l.open(t, cfg, 0)
+	require.NoError(t, l.next(t, b))
+	l.remove(t, m.ULID)
+	require.NoError(t, b.objects.MarkForDeletion(t.Context(), b.blocks[m.ULID].clone(), "a test", l.clock()))
+	s.breaks(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.Method != http.MethodDelete || strings.HasSuffix(r.URL.Path, "/meta.json") {
+			return false
+		}
+		answer403(w)
+		return true
+	})
+	require.ErrorContains(t, l.next(t, b), "access denied")
+	names, err := b.objects.c.list(t.Context(), m.ULID.String())
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	require.NotContains(t, names, m.ULID.String()+"/meta.json")
+	require.NoError(t, b.Close())
+	s.mend()
+
+	b = l.open(t, cfg, 0)
+	require.NoError(t, l.next(t, b))
+	names, err = b.objects.c.list(t.Context(), m.ULID.String())
+	require.NoError(t, err)
+	require.Empty(t, names)
+	require.Empty(t, b.state.Begun)
+}
