@@ -45,6 +45,8 @@ type transaction struct {
 	// their series records, samples appended to them later could not be replayed.
 	met   []storage.SeriesRef
 	ended bool
+	// from is where samples begin to be taken, see [tiers.Tiers.RawFrom].
+	from int64
 }
 
 func (s *Store) begin() (transaction, error) {
@@ -60,7 +62,7 @@ func (s *Store) begin() (transaction, error) {
 		s.metrics.refused.Inc()
 		return transaction{}, err
 	}
-	return transaction{s: s, db: db}, nil
+	return transaction{s: s, db: db, from: s.tiers.RawFrom()}, nil
 }
 
 func (tx *transaction) meet(given, got storage.SeriesRef) {
@@ -102,6 +104,9 @@ type appenderV2 struct {
 }
 
 func (a *appenderV2) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, opts storage.AOptions) (storage.SeriesRef, error) {
+	if t < a.tx.from {
+		return ref, storage.ErrTooOldSample
+	}
 	got, err := a.app.Append(ref, ls, st, t, v, h, fh, opts)
 	a.tx.meet(ref, got)
 	return got, err
@@ -124,12 +129,18 @@ type appenderV1 struct {
 }
 
 func (a *appenderV1) Append(ref storage.SeriesRef, ls labels.Labels, t int64, v float64) (storage.SeriesRef, error) {
+	if t < a.tx.from {
+		return ref, storage.ErrTooOldSample
+	}
 	got, err := a.Appender.Append(ref, ls, t, v)
 	a.tx.meet(ref, got)
 	return got, err
 }
 
 func (a *appenderV1) AppendHistogram(ref storage.SeriesRef, ls labels.Labels, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) (storage.SeriesRef, error) {
+	if t < a.tx.from {
+		return ref, storage.ErrTooOldSample
+	}
 	got, err := a.Appender.AppendHistogram(ref, ls, t, h, fh)
 	a.tx.meet(ref, got)
 	return got, err

@@ -2,6 +2,8 @@ package tiers
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -10,22 +12,21 @@ import (
 	"github.com/weir-dev/weir/internal/rollup"
 )
 
-// TestLateWithoutRaw rolls late samples of a time whose raw data is gone: they add up
-// with what was rolled before, on reading as after merging.
-func TestLateWithoutRaw(t *testing.T) {
+// TestBlockWithoutRaw rolls a block that somebody brought of a time whose raw data is
+// gone: its samples add up with what was rolled before, on reading as after merging.
+func TestBlockWithoutRaw(t *testing.T) {
 	cfg := config(t.TempDir())
-	cfg.Late *= 6
 	r := open(t, cfg)
 	r.fill(0, 12)
 	r.compact()
 	r.work()
-	r.must(r.tiers.Apply(Retention{Time: cfg.Late / 24 * 4})) // 4 h
+	r.must(r.tiers.Apply(Retention{Time: cfg.Late}))
 	r.compact()
 	if got := r.rawSpans(); got[0].from < base+2*hour {
 		t.Fatalf("raw begins at %v", got[0])
 	}
 	r.must(r.tiers.Apply(Retention{}))
-	r.fillAt(0.5, 1, minute, 30_000)
+	r.bring(0.5, 1, 30_000)
 	r.compact()
 	all := span{math.MinInt64, math.MaxInt64}
 	check := func(when string) {
@@ -43,8 +44,8 @@ func TestLateWithoutRaw(t *testing.T) {
 			break
 		}
 	}
-	r.must(r.tiers.Apply(Retention{Time: cfg.Late / 24 * 4}))
-	r.must(r.db.CompactOOOHead(t.Context())) // the late block leaves, too
+	r.must(r.tiers.Apply(Retention{Time: cfg.Late}))
+	r.must(r.db.CompactOOOHead(t.Context())) // that block leaves, too
 	if n := len(overlapping(r.blocks("5m"))); n != 1 {
 		t.Fatalf("%d runs of overlapping blocks, want 1", n)
 	}
@@ -54,6 +55,46 @@ func TestLateWithoutRaw(t *testing.T) {
 		t.Errorf("%d runs of overlapping blocks after merging", n)
 	}
 	check("merged")
+}
+
+// TestLateAgain gives the TSDB a log of late samples once more when the raw data of
+// their time is gone, as a kill may: the rollups have them.
+func TestLateAgain(t *testing.T) {
+	cfg := config(t.TempDir())
+	r := open(t, cfg)
+	r.fill(0, 3)
+	r.fillAt(0.5, 1, minute, 30_000)
+	wbl := filepath.Join(cfg.Dir, "wbl")
+	log := copyDir(t, wbl)
+	r.fill(3, 12)
+	r.compact()
+	r.work()
+	r.must(r.tiers.Apply(Retention{Time: cfg.Late}))
+	r.compact()
+	first := r.rawSpans()[0].from
+	if first < base+2*hour || r.tiers.RawFrom() != first {
+		t.Fatalf("raw begins at %d, and samples are taken from %d on", first, r.tiers.RawFrom())
+	}
+	r.close()
+	r.must(os.RemoveAll(wbl))
+	r.must(os.CopyFS(wbl, os.DirFS(log)))
+
+	r = open(t, cfg)
+	if from := r.db.Head().MinOOOTime(); from > base+hour {
+		t.Fatalf("no late samples were replayed: they begin at %d", from)
+	}
+	r.compact()
+	for _, s := range r.rawSpans() {
+		if s.from < first {
+			t.Errorf("raw block %v, want none before %d", s, first)
+		}
+	}
+	r.work()
+	for _, res := range []int64{5 * minute, hour} {
+		if got := r.counts(res, span{math.MinInt64, math.MaxInt64})["prod"]; got != 12*60+30 {
+			t.Errorf("through %s %g samples, want %d", ms(res), got, 12*60+30)
+		}
+	}
 }
 
 // TestRewrittenShadows cleans tombstones in raw data, which gives the block a new

@@ -99,7 +99,7 @@ func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*lab
 	// Where raw data is gone nobody knows better, and a deletion is heeded on reading.
 	there := span{max(localStart(head, raw), t.wholeFrom()), math.MaxInt64}
 	for _, b := range raw {
-		if r.wants(b.span, newest) && !t.covered(r, b.Compaction.Sources) {
+		if r.wants(b.span, newest) && !t.covered(r, b.Compaction.Sources) && !t.again(b) {
 			holes = append(holes, b.cut(there))
 		}
 	}

@@ -167,8 +167,31 @@ func (t *Tiers) Newest() int64 {
 	return t.newest(t.seen)
 }
 
+// RawFrom is the end of the raw data that retention has taken, in Unix milliseconds.
+// The store takes no sample before it: it would miss its rollups. It is
+// [math.MinInt64] while nothing was taken, and without rungs.
+func (t *Tiers) RawFrom() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if len(t.rungs) == 0 {
+		return math.MinInt64
+	}
+	return t.wholeFrom()
+}
+
+// again says whether b has late samples that the rollups have: raw data does not go
+// while late samples of its time are not rolled up, and none are taken after that, so
+// that replay has brought them once more. It reads chunks that are in blocks long
+// since, for these leave the disk by the file.
+func (t *Tiers) again(b rawBlock) bool {
+	return b.Compaction.FromOutOfOrder() && b.to <= t.wholeFrom()
+}
+
 // lacking are the rungs that want b and have not rolled it. [Tiers.mu] is held.
 func (t *Tiers) lacking(b rawBlock, newest int64) (out []*rung) {
+	if t.again(b) {
+		return nil
+	}
 	for _, r := range t.rungs {
 		if r.wants(b.span, newest) && !t.covered(r, b.Compaction.Sources) {
 			out = append(out, r)

@@ -32,7 +32,7 @@ type Removal struct {
 
 // due says which blocks retention takes now, in this order:
 //
-//  1. raw blocks older than store.retention.time;
+//  1. raw blocks older than store.retention.time, and such as say nothing new;
 //  2. tier blocks older than their rung's keep;
 //  3. while everything together is larger than store.retention.size: the oldest raw
 //     blocks, then, once no raw block is left but the newest, the oldest blocks of
@@ -54,6 +54,10 @@ func (t *Tiers) due(raw rawView, head int64, shipped shippedSet) []Removal {
 	for _, b := range raw {
 		why := ""
 		if b.ULID == last {
+			continue
+		}
+		if t.again(b) {
+			take(Removal{Tier: Raw, ULID: b.ULID, MinTime: b.from, MaxTime: b.to, Bytes: b.size, Why: "late samples that replay brought again, and that the rollups have"})
 			continue
 		}
 		if bounds.time > 0 && plus(newest, -bounds.time) >= b.to {

@@ -13,9 +13,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"go.uber.org/goleak"
 
 	"github.com/weir-dev/weir/internal/conf"
@@ -117,6 +120,32 @@ func (r *rig) fillAt(from, to float64, step, offset int64) {
 	}
 	r.must(app.Commit())
 }
+
+// bring adds a block of such samples that was made elsewhere.
+func (r *rig) bring(from, to float64, offset int64) {
+	r.t.Helper()
+	var all []storage.Series
+	for _, ls := range []labels.Labels{series("m", "prod"), series("m", "dev")} {
+		var s []chunks.Sample
+		for t := base + int64(from*float64(hour)) + minute + offset; t <= base+int64(to*float64(hour))+offset; t += minute {
+			s = append(s, one(t))
+		}
+		all = append(all, storage.NewListSeries(ls, s))
+	}
+	_, err := tsdb.CreateBlock(all, r.dir, 2*hour, slog.New(slog.DiscardHandler))
+	r.must(err)
+}
+
+// one is a sample of 1 at a time.
+type one int64
+
+func (s one) T() int64                    { return int64(s) }
+func (one) ST() int64                     { return 0 }
+func (one) F() float64                    { return 1 }
+func (one) H() *histogram.Histogram       { return nil }
+func (one) FH() *histogram.FloatHistogram { return nil }
+func (one) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
+func (s one) Copy() chunks.Sample         { return s }
 
 // compact does all the TSDB has to do.
 func (r *rig) compact() {
