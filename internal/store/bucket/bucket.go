@@ -73,6 +73,7 @@ type Bucket struct {
 type entry struct {
 	*Remote
 	checked bool      // the sizes were compared by this process
+	fresh   bool      // marked for deletion since the last listing: somebody may be reading it
 	badAt   time.Time // when Bad was set
 }
 

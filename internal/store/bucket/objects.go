@@ -266,7 +266,8 @@ func (o *Objects) Delete(ctx context.Context, r *Remote) error {
 		}
 		delete(r.Objects, name)
 	}
-	return nil
+	// A file system keeps the empty directories of a deletion that was cut short.
+	return o.c.delete(ctx, r.ID.String())
 }
 
 // getJSON reads a small object; false when there is none.

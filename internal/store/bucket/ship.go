@@ -185,7 +185,7 @@ func (b *Bucket) mark(ctx context.Context) error {
 		}
 		b.deps.Log.Info("block in the bucket marked for deletion", "block", r.ID.String(), "why", o.why)
 		b.mu.Lock()
-		o.e.Remote = r
+		o.e.Remote, o.e.fresh = r, true
 		b.count()
 		b.tell()
 		b.mu.Unlock()
@@ -205,7 +205,7 @@ func (b *Bucket) sweep(ctx context.Context) error {
 	var due []*Remote
 	for id, e := range b.blocks {
 		aborted := e.Meta == nil && e.Bad == nil && b.state.begun(id) && !local[id]
-		if e.Mark != nil && e.Mark.Time <= limit && e.Meta != nil || aborted {
+		if e.Mark != nil && e.Mark.Time <= limit && e.Meta != nil && !e.fresh || aborted {
 			due = append(due, e.clone())
 		}
 	}

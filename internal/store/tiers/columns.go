@@ -19,8 +19,8 @@ import (
 )
 
 // Columns selects series with the points and samples of s. Its time is answered as
-// the catalogue is now: where raw data has been deleted since the caller asked
-// Holdings, by the finest rung there is. The result holds blocks open until closed.
+// the catalogue is now: where data has been deleted since the caller asked Holdings,
+// by the finest rung there is. The result holds blocks open until closed.
 func (t *Tiers) Columns(ctx context.Context, s rollup.Selection) (rollup.SeriesSet, error) {
 	set, err := t.columns(ctx, s)
 	if err != nil {
@@ -34,15 +34,27 @@ func (t *Tiers) columns(ctx context.Context, s rollup.Selection) (*seriesSet, er
 	if db == nil {
 		return nil, tsdb.ErrNotReady
 	}
-	set := &seriesSet{t: t, db: db, need: s.Need}
-	err := set.plan(s.Spans)
-	if err == nil {
-		err = set.open(ctx, s.Matchers)
+	for {
+		set := &seriesSet{t: t, db: db, need: s.Need}
+		err := set.plan(s.Spans)
+		if err == nil {
+			err = set.open(ctx, s.Matchers)
+		}
+		if err != nil {
+			return nil, errors.Join(err, set.Close())
+		}
+		t.mu.RLock()
+		same := t.wholeFrom() == set.whole
+		t.mu.RUnlock()
+		if same {
+			return set, nil
+		}
+		// Raw data may have left before its blocks were opened, which happens once in
+		// the time of a block.
+		if err := set.Close(); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, errors.Join(err, set.Close())
-	}
-	return set, nil
 }
 
 // part is a stretch of time (after, until] with the sources that answer for it.
@@ -100,6 +112,7 @@ type seriesSet struct {
 	parts   []part
 	sources []*source
 	deleted []deletion // not yet taken out of the blocks
+	whole   int64      // where raw data was whole when this was planned
 
 	waiting sourceHeap // positioned, the least labels first
 	current []*source  // those of the current series
@@ -117,7 +130,7 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 	defer t.mu.RUnlock()
 	raw := t.seen
 	rawless := t.rawless(db.Head(), raw)
-	s.deleted = slices.Clone(t.state.Deletions)
+	s.deleted, s.whole = slices.Clone(t.state.Deletions), t.wholeFrom()
 	of := map[*entry]*source{}
 	tier := func(r *rung, segs []segment) error {
 		for _, g := range segs {
@@ -143,8 +156,10 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 			if i < 0 {
 				return fmt.Errorf("read rollups of %s: store.rollups has no such rung", ms(sp.Resolution))
 			}
-			if err := tier(t.rungs[i], t.rungs[i].cutSegments(want)); err != nil {
-				return err
+			for _, g := range t.ofRung(t.rungs[i], want) {
+				if err := tier(g.rung, []segment{g.segment}); err != nil {
+					return err
+				}
 			}
 			continue
 		}
@@ -168,7 +183,23 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 		}
 	}
 	slices.SortFunc(s.parts, func(a, b part) int { return cmp.Compare(a.after, b.after) })
+	s.join()
 	return nil
+}
+
+// join moves the seam behind a part to the end of its last window, if its blocks go
+// on by now: when the caller asked, a block ended there, and its last window with it.
+func (s *seriesSet) join() {
+	for i := 1; i < len(s.parts); i++ {
+		p, next := &s.parts[i-1], &s.parts[i]
+		if p.until != next.after || p.res <= next.res {
+			continue
+		}
+		end := windowEnd(p.until, p.res)
+		if end < next.until && slices.ContainsFunc(p.by, func(src *source) bool { return src.entry.to > end }) {
+			p.until, next.after = end, end
+		}
+	}
 }
 
 // rawLead is how long before a stretch raw data is read from, for the value that a
@@ -206,6 +237,24 @@ func (s *seriesSet) query(ctx context.Context, src *source) error {
 type rungSegment struct {
 	rung *rung
 	segment
+}
+
+// ofRung is what r has of s, and where it has left since the caller asked, what the
+// finest rung has. Where less than a window is missing, it lies between blocks of
+// other makers, whose windows are there.
+func (t *Tiers) ofRung(r *rung, s span) (out []rungSegment) {
+	var known []span
+	for _, g := range r.cutSegments(s) {
+		out = append(out, rungSegment{r, g})
+		known = append(known, g.span)
+	}
+	for _, gap := range s.minus(known) {
+		if gap.to-gap.from >= r.res {
+			out = append(out, t.finest(gap)...)
+		}
+	}
+	slices.SortFunc(out, func(a, b rungSegment) int { return cmp.Compare(a.from, b.from) })
+	return seams(out)
 }
 
 // finestOf is finest of what of s lies in any of spans.

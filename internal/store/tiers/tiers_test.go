@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/weir-dev/weir/internal/conf"
 	"github.com/weir-dev/weir/internal/rollup"
 )
 
@@ -210,5 +211,47 @@ func TestRunStops(t *testing.T) {
 	r.must(<-ended)
 	if !slices.ContainsFunc(r.tiers.Status().Rungs, func(s RungStatus) bool { return s.Blocks > 0 }) {
 		t.Error("no blocks")
+	}
+}
+
+// TestLeavesWhileAsked lets blocks of a rung leave between the two questions of a
+// query: who holds what, and what it is.
+func TestLeavesWhileAsked(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Rungs[0].Keep = conf.Duration(8 * time.Hour)
+	r := open(t, cfg)
+	r.fill(0, 8)
+	r.compact()
+	r.work()
+	spans := r.plan(5 * minute)
+	first := r.blocks("5m")[0].span
+	r.fill(8, 14)
+	r.compact()
+	r.work()
+	if now := r.blocks("5m")[0].span; now.from <= first.from {
+		t.Fatalf("the first block of 5m is %v still", now)
+	}
+	set, err := r.tiers.Columns(t.Context(), rollup.Selection{Spans: spans, Need: rollup.NeedCount, Matchers: []*labels.Matcher{
+		labels.MustNewMatcher(labels.MatchEqual, "env", "prod"),
+	}})
+	r.must(err)
+	defer func() { r.must(set.Close()) }()
+	n, last := 0.0, int64(0)
+	var c rollup.Columns
+	for set.Next() {
+		r.must(set.Columns(&c))
+		for i, end := range c.End {
+			if end <= base+8*hour {
+				n += c.Count[i]
+			}
+			if end <= last {
+				t.Errorf("a window ends at %d after one that ends at %d", end, last)
+			}
+			last = end
+		}
+	}
+	r.must(set.Err())
+	if n != 8*60 {
+		t.Errorf("%g samples in the first eight hours, want %d", n, 8*60)
 	}
 }
