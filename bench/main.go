@@ -7,23 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"syscall"
 
 	"github.com/weir-dev/weir/bench/measure"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("bench", run) }
 
 // options are the command line.
 type options struct {
@@ -130,10 +121,7 @@ func run(ctx context.Context, args []string) error {
 	for _, sc := range scenarios {
 		err := b.runScenario(ctx, sc, func(r result, ld *load) error {
 			rep.add(r, ld)
-			if o.out == "" {
-				return nil
-			}
-			return rep.write(o.out) // a long run that is cut short leaves what it has
+			return measure.Save(o.out, rep.render)
 		})
 		if err != nil {
 			return err

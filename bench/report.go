@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"text/tabwriter"
@@ -49,16 +47,9 @@ func (rep *report) failed() int {
 	return n
 }
 
-// write replaces the file at path by the report so far.
-func (rep *report) write(path string) error {
-	var b bytes.Buffer
-	rep.render(&b)
-	return os.WriteFile(path, b.Bytes(), 0o644)
-}
-
 func (rep *report) render(w io.Writer) {
 	rep.renderHead(w)
-	for _, name := range rep.scenarios() {
+	for _, name := range measure.Distinct(rep.results, func(r result) string { return r.Scenario.String() }) {
 		rs := rep.of(name)
 		fmt.Fprintf(w, "\n## %s\n\n%s.\n\n", name, rep.wire[name])
 		renderRuns(w, rs)
@@ -87,16 +78,6 @@ warm-up included. A run that refused, lost or changed a sample is FAILED and in 
 			fmt.Fprintf(w, "\n%s started as: GOMAXPROCS=1 %s\n", r.Server, measure.Anonymous(r.Argv))
 		}
 	}
-}
-
-func (rep *report) scenarios() []string {
-	var out []string
-	for _, r := range rep.results {
-		if name := r.Scenario.String(); !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 func (rep *report) of(name string) []result {
@@ -170,7 +151,7 @@ func renderSummary(w io.Writer, rs []result) {
 	fmt.Fprintln(w, "\nmedian (lowest to highest); ratios are of the runs of one pair:")
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer func() { _ = tw.Flush() }() // w is memory or the terminal
-	ks := servers(rs)
+	ks := measure.Distinct(rs, func(r result) kind { return r.Server })
 	for _, k := range ks {
 		fmt.Fprintf(tw, "\t%s, %d runs", k, len(sound(rs, k)))
 	}
@@ -206,7 +187,7 @@ func ratios(as, bs []result, of func(*result) float64) []float64 {
 }
 
 func renderBenchstat(w io.Writer, rs []result) {
-	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/weir-dev/weir/bench\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, measure.CPUModel())
+	measure.BenchstatHead(w, "bench")
 	for _, f := range figures {
 		if f.higher {
 			fmt.Fprintf(w, "Unit %s better=higher\n", f.unit)
@@ -223,16 +204,6 @@ func renderBenchstat(w io.Writer, rs []result) {
 		}
 		fmt.Fprintln(w)
 	}
-}
-
-func servers(rs []result) []kind {
-	var out []kind
-	for _, r := range rs {
-		if !slices.Contains(out, r.Server) {
-			out = append(out, r.Server)
-		}
-	}
-	return out
 }
 
 // sound are the runs of k that lost nothing.

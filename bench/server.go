@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/weir-dev/weir/bench/measure"
 )
@@ -70,11 +69,11 @@ func configure(c contestant, dir string, core int) (*server, error) {
 	case weir, weirNoRollups:
 		s.write[otlp] = "http://" + ports[1] + "/v1/metrics"
 		s.argv = append(s.argv, "serve", "--config.file="+config)
-		text := weirConfig(s.dataDir, ports)
+		store := ""
 		if c.kind == weirNoRollups {
-			text = strings.Replace(text, "store:\n", "store:\n  rollups: []\n", 1)
+			store = "  rollups: []\n"
 		}
-		return s, os.WriteFile(config, []byte(text), 0o600)
+		return s, os.WriteFile(config, measure.WeirConfig(s.dataDir, ports, store, "  admin_api: true\n"), 0o600)
 	case prometheus:
 		s.write[otlp] = s.base + "/api/v1/otlp/v1/metrics"
 		s.argv = append(s.argv, "--config.file="+config, "--storage.tsdb.path="+s.dataDir, "--web.listen-address="+ports[0],
@@ -98,26 +97,3 @@ const prometheusConfig = `storage:
   tsdb:
     out_of_order_time_window: 30m
 `
-
-// weirConfig is Weir's defaults with ports and directory of our own, the
-// query limits that the other servers get by flag, and no drain delay.
-func weirConfig(dataDir string, ports []string) string {
-	return fmt.Sprintf(`server:
-  listen: %s
-  drain_delay: 0s
-store:
-  dir: %s
-ingest:
-  otlp:
-    http:
-      endpoint: %s
-    grpc:
-      endpoint: %s
-query:
-  max_samples: 500000000
-  timeout: 10m
-  admin_api: true
-self_scrape:
-  interval: 0s # samples of now, beside which those of the load may be too old
-`, ports[0], dataDir, ports[1], ports[2])
-}

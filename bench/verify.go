@@ -4,13 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/weir-dev/weir/bench/measure"
 )
 
 // queryTimeout bounds one verification query. Unmeasured: generous, as queries run
@@ -126,7 +128,7 @@ func selector(proto protocol, s *series) string {
 
 // compare checks the samples of one series: each there, once, at its time, with
 // its value. VictoriaMetrics keeps decimals, so the last bits may differ there.
-func compare(got []pair, p *plan, pd *pod, s *series) error {
+func compare(got []model.SamplePair, p *plan, pd *pod, s *series) error {
 	first := int64(0)
 	if pd.gen > 0 {
 		for r := 1; p.gen(pd.slot, r) < pd.gen; r++ {
@@ -139,47 +141,28 @@ func compare(got []pair, p *plan, pd *pod, s *series) error {
 	}
 	for i, g := range got {
 		n := first + int64(i)
-		if want := p.at(pd, n); g.ms != want {
-			return fmt.Errorf("sample %d: got time %d, want %d", n, g.ms, want)
+		if want := model.Time(p.at(pd, n)); g.Timestamp != want {
+			return fmt.Errorf("sample %d: got time %d, want %d", n, g.Timestamp, want)
 		}
-		if want := s.at(n); math.Abs(g.v-want) > 1e-12*math.Abs(want) {
-			return fmt.Errorf("sample %d: got value %v, want %v", n, g.v, want)
+		if v, want := float64(g.Value), s.at(n); math.Abs(v-want) > 1e-12*math.Abs(want) {
+			return fmt.Errorf("sample %d: got value %v, want %v", n, v, want)
 		}
 	}
 	return nil
 }
 
-// pair is a [seconds, "value"] of the query API.
-type pair struct {
-	ms int64
-	v  float64
-}
-
-func (p *pair) UnmarshalJSON(b []byte) error {
-	var (
-		sec float64
-		val string
-	)
-	if err := json.Unmarshal(b, &[2]any{&sec, &val}); err != nil {
-		return err
-	}
-	v, err := strconv.ParseFloat(val, 64)
-	p.ms, p.v = int64(math.Round(sec*1000)), v
-	return err
-}
-
 // vector is the result of an instant query: Value for a vector, Values for a
 // range selector.
 type vector []struct {
-	Value  *pair
-	Values []pair
+	Value  *model.SamplePair
+	Values []model.SamplePair
 }
 
 func (v vector) scalar() (float64, error) {
 	if len(v) != 1 || v[0].Value == nil {
 		return 0, fmt.Errorf("got %d values, want 1", len(v))
 	}
-	return v[0].Value.v, nil
+	return float64(v[0].Value.Value), nil
 }
 
 // query runs one instant query at ms.
@@ -194,21 +177,13 @@ func query(ctx context.Context, base, expr string, ms int64) (vector, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
+	text, err := measure.Fetch(req)
 	if err != nil {
 		return nil, fmt.Errorf("query %s: %w", expr, err)
 	}
 	var answer struct {
 		Status string
 		Data   struct{ Result vector }
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("query %s: %s: %s", expr, resp.Status, text[:min(len(text), 300)])
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return nil, fmt.Errorf("query %s: %w in %s", expr, err, text[:min(len(text), 300)])

@@ -121,19 +121,23 @@ func (f feed) body(request int) []byte {
 	return snappy.Encode(nil, f.bodyV1(f.slot(request)))
 }
 
+func (s sample) addTo(ts *prompb.TimeSeries) {
+	switch {
+	case s.h != nil:
+		ts.Histograms = append(ts.Histograms, prompb.FromIntHistogram(s.t, s.h))
+	case s.fh != nil:
+		ts.Histograms = append(ts.Histograms, prompb.FromFloatHistogram(s.t, s.fh))
+	default:
+		ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: s.t, Value: s.v})
+	}
+}
+
 func (f feed) bodyV1(slot int) []byte {
 	var req prompb.WriteRequest
 	for i := range seriesPerFeed {
 		ts := prompb.TimeSeries{Labels: prompb.FromLabels(f.labels(i), nil)}
 		for j := range f.samples {
-			switch s := f.at(i, slot, j); {
-			case s.h != nil:
-				ts.Histograms = append(ts.Histograms, prompb.FromIntHistogram(s.t, s.h))
-			case s.fh != nil:
-				ts.Histograms = append(ts.Histograms, prompb.FromFloatHistogram(s.t, s.fh))
-			default:
-				ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: s.t, Value: s.v})
-			}
+			f.at(i, slot, j).addTo(&ts)
 		}
 		if f.exemplar(i, slot) {
 			ts.Exemplars = []prompb.Exemplar{{

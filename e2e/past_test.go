@@ -154,17 +154,10 @@ func pastBody(request int) (body []byte, samples int) {
 		p := past{i}
 		ts := prompb.TimeSeries{Labels: prompb.FromLabels(p.labels(), nil)}
 		for _, slot := range p.slotsOf(request) {
-			switch s, ok := p.at(slot); {
-			case !ok:
-				continue
-			case s.h != nil:
-				ts.Histograms = append(ts.Histograms, prompb.FromIntHistogram(s.t, s.h))
-			case s.fh != nil:
-				ts.Histograms = append(ts.Histograms, prompb.FromFloatHistogram(s.t, s.fh))
-			default:
-				ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: s.t, Value: s.v})
+			if s, ok := p.at(slot); ok {
+				s.addTo(&ts)
+				samples++
 			}
-			samples++
 		}
 		if len(ts.Samples)+len(ts.Histograms) > 0 {
 			req.Timeseries = append(req.Timeseries, ts)

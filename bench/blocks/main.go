@@ -6,27 +6,18 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/weir-dev/weir/bench/dataset"
+	"github.com/weir-dev/weir/bench/measure"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "blocks:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("blocks", run) }
 
 func run(ctx context.Context, args []string) error {
 	dir, s, err := parseFlags(args)

@@ -1,6 +1,9 @@
 package measure
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Spread prints the median of sorted values and their range.
 func Spread(format string, v []float64) string {
@@ -8,6 +11,17 @@ func Spread(format string, v []float64) string {
 		return "-"
 	}
 	return fmt.Sprintf(format+" ("+format+" to "+format+")", Median(v), v[0], v[len(v)-1])
+}
+
+// Distinct returns the key of each element once, in their order.
+func Distinct[T any, K comparable](list []T, key func(T) K) []K {
+	var out []K
+	for _, x := range list {
+		if k := key(x); !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	return out
 }
 
 // Median of sorted values.

@@ -134,6 +134,20 @@ func FreePorts(n int) ([]string, error) {
 	return out, nil
 }
 
+// Fetch sends req and returns the body of a 200.
+func Fetch(req *http.Request) ([]byte, error) {
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, text[:min(len(text), 300)])
+	}
+	return text, err
+}
+
 // GetStatus asks for url and returns the status of the answer.
 func GetStatus(ctx context.Context, url string) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

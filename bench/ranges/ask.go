@@ -4,44 +4,25 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/weir-dev/weir/bench/measure"
 )
 
 // askTimeout bounds one query. The dearest here, 90 days raw, takes Prometheus half
 // a minute.
 const askTimeout = 10 * time.Minute
 
-// point is one value of an answer.
-type point struct {
-	ms int64
-	v  float64
-}
-
-// UnmarshalJSON reads [seconds, "value"].
-func (p *point) UnmarshalJSON(b []byte) error {
-	var (
-		sec float64
-		val string
-	)
-	if err := json.Unmarshal(b, &[2]any{&sec, &val}); err != nil {
-		return err
-	}
-	v, err := strconv.ParseFloat(val, 64)
-	p.ms, p.v = int64(math.Round(sec*1000)), v
-	return err
-}
-
 // answer is what a server made of a query.
 type answer struct {
-	series map[string][]point // by labels, sorted and joined
+	series map[string][]model.SamplePair // by labels, sorted and joined
 	infos  []string
 	stats  json.RawMessage
 }
@@ -96,16 +77,7 @@ func post(ctx context.Context, to string, args url.Values) ([]byte, error) {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", resp.Status, text[:min(len(text), 300)])
-	}
-	return text, err
+	return measure.Fetch(req)
 }
 
 func parseAnswer(text []byte) (*answer, error) {
@@ -114,7 +86,7 @@ func parseAnswer(text []byte) (*answer, error) {
 		Data  struct {
 			Result []struct {
 				Metric map[string]string
-				Values []point
+				Values []model.SamplePair
 			}
 			Stats json.RawMessage
 		}
@@ -122,7 +94,7 @@ func parseAnswer(text []byte) (*answer, error) {
 	if err := json.Unmarshal(text, &body); err != nil {
 		return nil, fmt.Errorf("%w in %s", err, text[:min(len(text), 300)])
 	}
-	a := &answer{series: map[string][]point{}, infos: body.Infos, stats: body.Data.Stats}
+	a := &answer{series: map[string][]model.SamplePair{}, infos: body.Infos, stats: body.Data.Stats}
 	for _, s := range body.Data.Result {
 		var key strings.Builder
 		for _, name := range slices.Sorted(maps.Keys(s.Metric)) {

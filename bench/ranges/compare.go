@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"slices"
+
+	"github.com/prometheus/common/model"
 )
 
 // difference is how far an answer is from another one, value by value.
@@ -23,18 +25,18 @@ func compare(ref, got *answer) difference {
 		rels []float64
 	)
 	for key, want := range ref.series {
-		have := map[int64]float64{}
+		have := map[model.Time]float64{}
 		for _, p := range got.series[key] {
-			have[p.ms] = p.v
+			have[p.Timestamp] = float64(p.Value)
 		}
 		for _, p := range want {
-			v, ok := have[p.ms]
+			v, ok := have[p.Timestamp]
 			if !ok {
 				d.missing++
 				continue
 			}
-			delete(have, p.ms)
-			rel := relative(p.v, v)
+			delete(have, p.Timestamp)
+			rel := relative(float64(p.Value), v)
 			if rels = append(rels, rel); rel > d.worst {
 				d.worst, d.at = rel, key
 			}

@@ -4,17 +4,23 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/prometheus/common/model"
 )
 
+func at(ms model.Time, v model.SampleValue) model.SamplePair {
+	return model.SamplePair{Timestamp: ms, Value: v}
+}
+
 func TestCompare(t *testing.T) {
-	nan := math.NaN()
-	ref := &answer{series: map[string][]point{
-		"a": {{0, 1}, {10, 2}, {20, nan}, {30, 4}},
-		"b": {{0, 0}},
+	nan := model.SampleValue(math.NaN())
+	ref := &answer{series: map[string][]model.SamplePair{
+		"a": {at(0, 1), at(10, 2), at(20, nan), at(30, 4)},
+		"b": {at(0, 0)},
 	}}
-	got := &answer{series: map[string][]point{
-		"a": {{0, 1}, {10, 2.5}, {20, nan}, {40, 4}},
-		"c": {{0, 1}, {10, 1}},
+	got := &answer{series: map[string][]model.SamplePair{
+		"a": {at(0, 1), at(10, 2.5), at(20, nan), at(40, 4)},
+		"c": {at(0, 1), at(10, 1)},
 	}}
 	d := compare(ref, got)
 	want := difference{points: 3, missing: 2, extra: 3, median: 0, worst: 0.2, at: "a"}
@@ -42,7 +48,7 @@ func TestParseAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	ps := a.series[`a="x",z="1",`]
-	if len(ps) != 2 || ps[0] != (point{1500, 2}) || ps[1].ms != 3000 || !math.IsNaN(ps[1].v) {
+	if len(ps) != 2 || ps[0] != at(1500, 2) || ps[1].Timestamp != 3000 || !math.IsNaN(float64(ps[1].Value)) {
 		t.Errorf("got %v", a.series)
 	}
 	if n, ok := a.samplesRead(); !ok || n != 42 || len(a.infos) != 1 {

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/weir-dev/weir/bench/dataset"
@@ -17,73 +15,40 @@ import (
 	"github.com/weir-dev/weir/bench/tiers"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "ranges:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("ranges", run) }
 
 // options are the command line.
 type options struct {
-	data, dir, set, out                       string
-	weir, prometheus, victoriametrics, thanos string
-	runs                                      int
-	raw                                       bool
+	measure.Flags
+	set                         string
+	prometheus, victoriametrics string
+	runs                        int
+	raw                         bool
 }
 
 func parseFlags(args []string) (options, error) {
 	var o options
 	fl := flag.NewFlagSet("ranges", flag.ContinueOnError)
-	fl.StringVar(&o.data, "data", "", "data set written by bench/blocks")
+	o.Define(fl, "where servers keep their data, on the file system of -data; beside it if empty. Kept, for VictoriaMetrics' takes minutes to fill")
 	fl.StringVar(&o.set, "set", "seven", "queries: "+setNames())
-	fl.StringVar(&o.weir, "weir", "", "weir binary; left out if empty")
 	fl.StringVar(&o.prometheus, "prometheus", "", "prometheus binary, whose answers the others' are compared with; left out if empty")
 	fl.StringVar(&o.victoriametrics, "victoriametrics", "", "VictoriaMetrics binary; left out if empty")
-	fl.StringVar(&o.thanos, "thanos", "", "thanos binary, built with -tags slicelabels; left out if empty")
 	fl.BoolVar(&o.raw, "raw", false, "ask Weir and Thanos also for raw data; -set dashboard does so in any case")
 	fl.IntVar(&o.runs, "n", 5, "how often each query is asked of each server, in turn; the first is cold")
-	fl.StringVar(&o.dir, "dir", "", "where servers keep their data, on the file system of -data; beside it if empty. Kept, for VictoriaMetrics' takes minutes to fill")
-	fl.StringVar(&o.out, "o", "", "file for the results, standard output if empty")
-	if err := fl.Parse(args); err != nil {
+	if err := o.Parse(fl, args); err != nil {
 		return o, err
 	}
-	switch {
-	case fl.NArg() > 0:
-		return o, fmt.Errorf("argument %q: want flags only", fl.Arg(0))
-	case o.data == "":
-		return o, errors.New("-data: got nothing, want a directory written by bench/blocks")
-	case o.weir+o.prometheus+o.victoriametrics+o.thanos == "":
+	if o.Weir+o.prometheus+o.victoriametrics+o.Thanos == "" {
 		return o, errors.New("no server to measure: give -weir, -prometheus, -victoriametrics or -thanos a binary")
 	}
 	o.raw = o.raw || o.set == "dashboard"
-	return o, o.absolute()
-}
-
-// absolute makes paths hold in any directory, since servers run in their own.
-func (o *options) absolute() error {
-	if o.dir == "" {
-		o.dir = filepath.Clean(o.data) + "-servers"
+	if o.Dir == "" {
+		o.Dir = filepath.Clean(o.Data) + "-servers"
 	}
-	if err := os.MkdirAll(o.dir, 0o777); err != nil {
-		return err
+	if err := os.MkdirAll(o.Dir, 0o777); err != nil {
+		return o, err
 	}
-	for _, p := range []*string{&o.data, &o.dir, &o.weir, &o.prometheus, &o.victoriametrics, &o.thanos} {
-		if *p == "" {
-			continue
-		}
-		abs, err := filepath.Abs(*p)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(abs); err != nil {
-			return err
-		}
-		*p = abs
-	}
-	return nil
+	return o, o.Absolute(&o.prometheus, &o.victoriametrics)
 }
 
 func run(ctx context.Context, args []string) (err error) {
@@ -95,15 +60,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	spec, dirs, err := dataset.Open(o.data)
+	spec, raw, err := tiers.OpenSet(o.Data)
 	if err != nil {
 		return err
-	}
-	raw := make([]tiers.Block, len(dirs))
-	for i, d := range dirs {
-		if raw[i], err = tiers.Read(d); err != nil {
-			return err
-		}
 	}
 	if err := measure.PinSelf(loadCore); err != nil {
 		return err
@@ -124,11 +83,10 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := rep.addServers(servers); err != nil {
 		return err
 	}
-	if o.out == "" {
+	if o.Out == "" {
 		rep.render(os.Stdout)
-		return nil
 	}
-	return rep.write(o.out)
+	return measure.Save(o.Out, rep.render)
 }
 
 // start starts the servers one after the other and waits until all are calm. It
@@ -139,10 +97,10 @@ func (o *options) start(ctx context.Context, spec dataset.Spec, raw []tiers.Bloc
 		name, binary string
 		start        func() (*server, error)
 	}{
-		{"prometheus", o.prometheus, func() (*server, error) { return startPrometheus(ctx, o.prometheus, o.dir, raw) }},
-		{"victoriametrics", o.victoriametrics, func() (*server, error) { return startVictoriaMetrics(ctx, o.victoriametrics, o.dir, spec, raw) }},
-		{"weir", o.weir, func() (*server, error) { return startWeir(ctx, o.weir, o.dir, raw) }},
-		{"thanos", o.thanos, func() (*server, error) { return startThanos(ctx, o.thanos, o.dir, raw) }},
+		{"prometheus", o.prometheus, func() (*server, error) { return startPrometheus(ctx, o.prometheus, o.Dir, raw) }},
+		{"victoriametrics", o.victoriametrics, func() (*server, error) { return startVictoriaMetrics(ctx, o.victoriametrics, o.Dir, spec, raw) }},
+		{"weir", o.Weir, func() (*server, error) { return startWeir(ctx, o.Weir, o.Dir, raw) }},
+		{"thanos", o.Thanos, func() (*server, error) { return startThanos(ctx, o.Thanos, o.Dir, raw) }},
 	} {
 		if c.binary == "" {
 			continue
@@ -165,10 +123,10 @@ func (o *options) start(ctx context.Context, spec dataset.Spec, raw []tiers.Bloc
 func (o *options) versions() []string {
 	var out []string
 	for _, b := range []struct{ name, binary, arg string }{
-		{"weir", o.weir, "version"},
+		{"weir", o.Weir, "version"},
 		{"prometheus", o.prometheus, "--version"},
 		{"victoriametrics", o.victoriametrics, "-version"},
-		{"thanos", o.thanos, "--version"},
+		{"thanos", o.Thanos, "--version"},
 	} {
 		if b.binary != "" {
 			out = append(out, b.name+": "+measure.Version(b.binary, b.arg))
@@ -233,10 +191,8 @@ func askAll(ctx context.Context, o *options, rep *report, cs []*contestant, quer
 			}
 			rep.addStats(q, c.name, a)
 		}
-		if o.out != "" {
-			if err := rep.write(o.out); err != nil { // a long run that is cut short leaves what it has
-				return err
-			}
+		if err := measure.Save(o.Out, rep.render); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -31,11 +31,7 @@ const loadedFile = "loaded-by-bench"
 // fingerprint tells data sets apart, also those of another version of the
 // generator.
 func fingerprint(s dataset.Spec, raw []tiers.Block) string {
-	var size tiers.Size
-	for _, b := range raw {
-		size = size.Add(b.Size)
-	}
-	return fmt.Sprintf("%s, %d bytes of chunks\n", s, size.Chunks)
+	return fmt.Sprintf("%s, %d bytes of chunks\n", s, tiers.Sum(raw).Chunks)
 }
 
 func loaded(dir, holds string) bool {

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -76,18 +73,8 @@ func (rep *report) addServers(servers []*server) error {
 	return nil
 }
 
-// write replaces the file at path by the report so far.
-func (rep *report) write(path string) error {
-	var b bytes.Buffer
-	rep.render(&b)
-	return os.WriteFile(path, b.Bytes(), 0o644)
-}
-
 func (rep *report) render(w io.Writer) {
-	measure.Head(w, "Cost of range queries", rep.command, rep.started)
-	for _, v := range rep.versions {
-		fmt.Fprintf(w, "- %s\n", v)
-	}
+	measure.Head(w, "Cost of range queries", rep.command, rep.started, rep.versions)
 	fmt.Fprintf(w, "- data: %s; %d samples\n", rep.spec, rep.spec.Samples())
 	fmt.Fprintf(w, `
 All servers at once on core %d with GOMAXPROCS=1, asked in turn over the whole data set, start
@@ -111,23 +98,11 @@ the last byte of the answer; the first of the runs is cold. Lowest / median / hi
 }
 
 func (rep *report) names() []string {
-	var out []string
-	for _, r := range rep.results {
-		if !slices.Contains(out, r.name) {
-			out = append(out, r.name)
-		}
-	}
-	return out
+	return measure.Distinct(rep.results, func(r *result) string { return r.name })
 }
 
 func (rep *report) queries() []query {
-	var out []query
-	for _, r := range rep.results {
-		if !slices.Contains(out, r.query) {
-			out = append(out, r.query)
-		}
-	}
-	return out
+	return measure.Distinct(rep.results, func(r *result) query { return r.query })
 }
 
 // rows makes a table row of each query, with a cell for each name.
@@ -223,8 +198,8 @@ func (rep *report) renderRead(w io.Writer, names []string) {
 }
 
 func (rep *report) renderBenchstat(w io.Writer) {
-	fmt.Fprintf(w, "\nFor benchstat -col /server:\n\n```\ngoos: %s\ngoarch: %s\npkg: github.com/weir-dev/weir/bench/ranges\ncpu: %s\n",
-		runtime.GOOS, runtime.GOARCH, measure.CPUModel())
+	fmt.Fprint(w, "\nFor benchstat -col /server:\n\n```\n")
+	measure.BenchstatHead(w, "bench/ranges")
 	for _, r := range rep.results {
 		for _, s := range r.samples {
 			fmt.Fprintf(w, "BenchmarkRange/query=%s/days=%d/server=%s 1 %.4f cpu-s %.4f wall-s %d answer-bytes\n",

@@ -156,29 +156,12 @@ func startPrometheus(ctx context.Context, binary, parent string, raw []tiers.Blo
 		"--web.listen-address="+ports[0], "--query.max-samples=500000000", "--query.timeout=10m")
 }
 
-// weirConfig keeps everything forever, on a ladder of the default resolutions, and
-// scrapes nothing. The rest are defaults, and the limits the others get by flag.
-const weirConfig = `server:
-  listen: %s
-  drain_delay: 0s
-store:
-  dir: %s
-  retention:
+// weirStore keeps everything forever, on a ladder of the default resolutions.
+const weirStore = `  retention:
     time: 10y
   rollups:
     - {resolution: 5m, keep: 20y}
     - {resolution: 1h, keep: 30y}
-ingest:
-  otlp:
-    http:
-      endpoint: %s
-    grpc:
-      endpoint: %s
-query:
-  max_samples: 500000000
-  timeout: 10m
-self_scrape:
-  interval: 0s
 `
 
 // startWeir links the blocks into its directory and waits until it has rolled
@@ -194,8 +177,8 @@ func startWeir(ctx context.Context, binary, parent string, raw []tiers.Block) (*
 	}
 	s := &server{name: "weir", base: "http://" + ports[0], dataDir: filepath.Join(dir, "data")}
 	config := filepath.Join(dir, "config.yaml")
-	text := fmt.Sprintf(weirConfig, ports[0], s.dataDir, ports[1], ports[2])
-	if err := errors.Join(linkAll(raw, s.dataDir), os.WriteFile(config, []byte(text), 0o600)); err != nil {
+	text := measure.WeirConfig(s.dataDir, ports, weirStore, "")
+	if err := errors.Join(linkAll(raw, s.dataDir), os.WriteFile(config, text, 0o600)); err != nil {
 		return nil, err
 	}
 	if err := s.start(ctx, s.name, dir, s.base+"/-/ready", binary, "serve", "--config.file="+config); err != nil {

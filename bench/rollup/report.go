@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"runtime"
 	"slices"
 	"time"
 
@@ -27,22 +24,8 @@ type report struct {
 	results  []result
 }
 
-// write replaces the file at path, if any, by the report so far: a long run that is
-// cut short leaves what it has.
-func (rep *report) write(path string) error {
-	if path == "" {
-		return nil
-	}
-	var b bytes.Buffer
-	rep.render(&b)
-	return os.WriteFile(path, b.Bytes(), 0o644)
-}
-
 func (rep *report) render(w io.Writer) {
-	measure.Head(w, "Cost of rolling up", rep.command, rep.started)
-	for _, v := range rep.versions {
-		fmt.Fprintf(w, "- %s\n", v)
-	}
+	measure.Head(w, "Cost of rolling up", rep.command, rep.started, rep.versions)
 	fmt.Fprintf(w, "- data: %s; %d samples, %d bytes of chunks, %d of index, %.2f a sample\n", rep.spec, rep.spec.Samples(),
 		rep.raw.Chunks, rep.raw.Index, float64(rep.raw.Total())/float64(rep.spec.Samples()))
 	fmt.Fprintf(w, `
@@ -91,11 +74,7 @@ var figures = []figure{
 
 // share is the bytes of all tiers over those of the raw blocks.
 func (rep *report) share(r *result) float64 {
-	var sum int64
-	for _, b := range r.made {
-		sum += b.Size.Total()
-	}
-	return float64(sum) / float64(rep.raw.Total())
+	return float64(tiers.Sum(r.made).Total()) / float64(rep.raw.Total())
 }
 
 // renderMedians writes lowest, median and highest of each program and, pair by
@@ -157,8 +136,9 @@ func (rep *report) tierRows(r *result) [][]string {
 }
 
 func (rep *report) renderBenchstat(w io.Writer) {
-	fmt.Fprintf(w, "\nFor benchstat -col /program:\n\n```\ngoos: %s\ngoarch: %s\npkg: github.com/weir-dev/weir/bench/rollup\ncpu: %s\nUnit Msamples/cpu-s better=higher\n",
-		runtime.GOOS, runtime.GOARCH, measure.CPUModel())
+	fmt.Fprint(w, "\nFor benchstat -col /program:\n\n```\n")
+	measure.BenchstatHead(w, "bench/rollup")
+	fmt.Fprintln(w, "Unit Msamples/cpu-s better=higher")
 	for i := range rep.results {
 		r := &rep.results[i]
 		fmt.Fprintf(w, "BenchmarkRollup/series=%d/days=%d/program=%s 1", rep.spec.Series, rep.spec.Days, r.program)
@@ -171,13 +151,7 @@ func (rep *report) renderBenchstat(w io.Writer) {
 }
 
 func (rep *report) programs() []string {
-	var out []string
-	for _, r := range rep.results {
-		if !slices.Contains(out, r.program) {
-			out = append(out, r.program)
-		}
-	}
-	return out
+	return measure.Distinct(rep.results, func(r result) string { return r.program })
 }
 
 func (rep *report) values(f figure, program string) []float64 {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/weir-dev/weir/bench/dataset"
 )
 
 // Block is one block directory.
@@ -29,6 +31,30 @@ func (s Size) Total() int64 { return s.Index + s.Chunks }
 
 // Add returns the sum of both.
 func (s Size) Add(o Size) Size { return Size{s.Index + o.Index, s.Chunks + o.Chunks} }
+
+// Sum is the size of all blocks together.
+func Sum(blocks []Block) Size {
+	var sum Size
+	for _, b := range blocks {
+		sum = sum.Add(b.Size)
+	}
+	return sum
+}
+
+// OpenSet returns the spec of the data set in dir and its blocks, oldest first.
+func OpenSet(dir string) (dataset.Spec, []Block, error) {
+	spec, dirs, err := dataset.Open(dir)
+	if err != nil {
+		return spec, nil, err
+	}
+	blocks := make([]Block, len(dirs))
+	for i, d := range dirs {
+		if blocks[i], err = Read(d); err != nil {
+			return spec, nil, err
+		}
+	}
+	return spec, blocks, nil
+}
 
 // Find returns all blocks below dir, in the order of their paths. A block is a
 // directory with a meta.json, which is written last. What a running program

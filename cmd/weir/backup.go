@@ -26,16 +26,30 @@ that are there. A file is stored once, however many backups have it.`,
 	return c
 }
 
-// backups opens the place that the flags name.
-func (p *blockPlace) backups() (*bucket.Backups, func() error, error) {
-	if err := p.load(); err != nil {
-		return nil, nil, err
-	}
+// withBackups opens the place that the flags name for as long as do takes.
+func (p *blockPlace) withBackups(do func(b *bucket.Backups) error) (err error) {
 	o, err := p.dial()
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	return bucket.NewBackups(o, time.Now), o.Close, nil
+	defer func() { err = errors.Join(err, o.Close()) }()
+	return do(bucket.NewBackups(o, time.Now))
+}
+
+// withBackup is withBackups for the backup that args name, or the newest, and prints
+// that it is done.
+func (p *blockPlace) withBackup(c *cobra.Command, args []string, done string, do func(b *bucket.Backups, m *bucket.Manifest, t *ticker) error) error {
+	return p.withBackups(func(b *bucket.Backups) error {
+		m, err := b.Manifest(c.Context(), first(args))
+		if err != nil {
+			return err
+		}
+		if err := do(b, m, newTicker(c.ErrOrStderr())); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "backup %s %s: %d files, %s\n", m.Name, done, len(m.Files), bytesText(m.Bytes()))
+		return err
+	})
 }
 
 func (t *ticker) files(done, files int, bytes int64) {
@@ -79,27 +93,24 @@ write-ahead log is copied.`,
 		Example: `  weir backup create --config.file=weir.yaml --bucket.config.file=backups.yaml --url=http://127.0.0.1:9480
   weir backup create --dir=data --bucket.config.file=backups.yaml`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			b, done, err := at.backups()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, done()) }()
-			var src *bucket.Source
-			if url != "" {
-				src, err = bucket.Running(c.Context(), at.cfg.Store.Dir, url)
-			} else {
-				src, err = bucket.Stopped(at.cfg.Store.Dir)
-			}
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, src.Close()) }()
-			m, err := b.Create(c.Context(), src, version(), newTicker(c.ErrOrStderr()).files)
-			if err != nil {
-				return err
-			}
-			return out.write(c.OutOrStdout(), rowOf(m), func(w io.Writer) { printBackups(w, rowOf(m)) })
+		RunE: func(c *cobra.Command, _ []string) error {
+			return at.withBackups(func(b *bucket.Backups) (err error) {
+				var src *bucket.Source
+				if url != "" {
+					src, err = bucket.Running(c.Context(), at.cfg.Store.Dir, url)
+				} else {
+					src, err = bucket.Stopped(at.cfg.Store.Dir)
+				}
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, src.Close()) }()
+				m, err := b.Create(c.Context(), src, version(), newTicker(c.ErrOrStderr()).files)
+				if err != nil {
+					return err
+				}
+				return out.write(c.OutOrStdout(), rowOf(m), func(w io.Writer) { printBackups(w, rowOf(m)) })
+			})
 		},
 	}
 	at.flags(c)
@@ -115,25 +126,22 @@ func backupListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "Lists backups, oldest first",
 		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			b, done, err := at.backups()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, done()) }()
-			names, err := b.List(c.Context())
-			if err != nil {
-				return err
-			}
-			rows := []backupRow{}
-			for _, name := range names {
-				m, err := b.Manifest(c.Context(), name)
+		RunE: func(c *cobra.Command, _ []string) error {
+			return at.withBackups(func(b *bucket.Backups) error {
+				names, err := b.List(c.Context())
 				if err != nil {
 					return err
 				}
-				rows = append(rows, rowOf(m))
-			}
-			return out.write(c.OutOrStdout(), rows, func(w io.Writer) { printBackups(w, rows...) })
+				rows := []backupRow{}
+				for _, name := range names {
+					m, err := b.Manifest(c.Context(), name)
+					if err != nil {
+						return err
+					}
+					rows = append(rows, rowOf(m))
+				}
+				return out.write(c.OutOrStdout(), rows, func(w io.Writer) { printBackups(w, rows...) })
+			})
 		},
 	}
 	at.flags(c)
@@ -149,21 +157,10 @@ func backupVerifyCommand() *cobra.Command {
 		Long: `Reads a backup, the newest without an argument, and compares every file's
 SHA-256. All files that are missing or damaged are named.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) (err error) {
-			b, done, err := at.backups()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, done()) }()
-			m, err := b.Manifest(c.Context(), first(args))
-			if err != nil {
-				return err
-			}
-			if err := b.Verify(c.Context(), m, newTicker(c.ErrOrStderr()).files); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "backup %s is good: %d files, %s\n", m.Name, len(m.Files), bytesText(m.Bytes()))
-			return err
+		RunE: func(c *cobra.Command, args []string) error {
+			return at.withBackup(c, args, "is good", func(b *bucket.Backups, m *bucket.Manifest, t *ticker) error {
+				return b.Verify(c.Context(), m, t.files)
+			})
 		},
 	}
 	at.flags(c)
@@ -180,22 +177,11 @@ empty or not there yet. Each file's hash is checked. What was cut off is
 gone on with by the same command.`,
 		Example: `  weir backup restore --bucket.config.file=backups.yaml --dir=data`,
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) (err error) {
-			b, done, err := at.backups()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, done()) }()
-			m, err := b.Manifest(c.Context(), first(args))
-			if err != nil {
-				return err
-			}
+		RunE: func(c *cobra.Command, args []string) error {
 			dir := filepath.Clean(at.cfg.Store.Dir)
-			if err := b.Restore(c.Context(), m, dir, newTicker(c.ErrOrStderr()).files); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "backup %s restored to %s: %d files, %s\n", m.Name, dir, len(m.Files), bytesText(m.Bytes()))
-			return err
+			return at.withBackup(c, args, "restored to "+dir, func(b *bucket.Backups, m *bucket.Manifest, t *ticker) error {
+				return b.Restore(c.Context(), m, dir, t.files)
+			})
 		},
 	}
 	at.flags(c)

@@ -41,10 +41,13 @@ type blockPlace struct {
 	configFile, dir, bucketFile string
 	inBucket                    bool
 
-	cfg Config // after load
+	cfg Config // when the verb runs
 }
 
+// flags gives the verb the flags of a place, and has the files that they name read
+// before it runs.
 func (p *blockPlace) flags(c *cobra.Command) {
+	c.PreRunE = func(*cobra.Command, []string) error { return p.load() }
 	c.Flags().StringVar(&p.configFile, "config.file", "", "take store.dir and store.bucket from this YAML `file`; empty for the defaults")
 	c.Flags().StringVar(&p.dir, "dir", "", "data `directory`; empty for store.dir")
 	c.Flags().StringVar(&p.bucketFile, "bucket.config.file", "", "take the bucket from this `file` (type, config, prefix: as Thanos')")
@@ -73,13 +76,28 @@ func (p *blockPlace) load() (err error) {
 	return nil
 }
 
-// dial returns the bucket's client; load comes before.
+// dial returns the bucket's client.
 func (p *blockPlace) dial() (*bucket.Objects, error) {
 	b := p.cfg.Store.Bucket
 	if !b.On() {
 		return nil, errors.New("there is no bucket: give --bucket.config.file, or --config.file with store.bucket")
 	}
 	return bucket.Dial(b.Location, b, slog.New(slog.DiscardHandler), nil)
+}
+
+// remote returns the bucket's client, which the caller closes, and the blocks in it
+// that args name, or all.
+func (p *blockPlace) remote(ctx context.Context, args []string) (*bucket.Objects, []*bucket.Remote, error) {
+	o, err := p.dial()
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := pickRemote(ctx, o, args)
+	if err != nil {
+		_ = o.Close()
+		return nil, nil, err
+	}
+	return o, list, nil
 }
 
 // localBlock is a block on disk.

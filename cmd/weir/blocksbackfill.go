@@ -40,9 +40,6 @@ stream, so it may be larger than memory. "-" is standard input.`,
   zcat old.om.gz | weir blocks backfill openmetrics - --block-duration=1d --label=cluster=eu1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			if err := f.length.UnmarshalText([]byte(length)); err != nil || f.length < conf.Duration(2*time.Hour) {
 				return fmt.Errorf("--block-duration: got %q, want 2h or more", length)
 			}
@@ -78,9 +75,6 @@ snapshot there first, and give the snapshot's directory.`,
   weir blocks backfill prometheus --label=cluster=eu1 /var/lib/prometheus/snapshots/20261122T170000Z-5a1b`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			f.dir, f.tick, f.minBlock = at.cfg.Store.Dir, newTicker(c.ErrOrStderr()), at.cfg.Store.MinBlockDuration.Std()
 			rows, err := f.run(c.Context(), args)
 			if err != nil {

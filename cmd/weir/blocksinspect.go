@@ -27,9 +27,6 @@ BLOCK is a ULID, or a directory written with a slash, as ./01J...`,
   weir blocks inspect --bucket --config.file=weir.yaml 01J8Z5X4Q1C9J5M0T5R3E2W1QA`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			i, err := at.inspect(c.Context(), args)
 			if err != nil {
 				return err
@@ -62,15 +59,11 @@ const inspectTop = 20
 
 func (p *blockPlace) inspect(ctx context.Context, args []string) (*inspection, error) {
 	if p.inBucket {
-		o, err := p.dial()
+		o, list, err := p.remote(ctx, args)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = o.Close() }()
-		list, err := pickRemote(ctx, o, args)
-		if err != nil {
-			return nil, err
-		}
 		return &inspection{Block: remoteRow(list[0]), Meta: list[0].Meta}, nil
 	}
 	list, err := p.pick(args)

@@ -31,9 +31,6 @@ States of blocks in a bucket: complete, marked (to be deleted), partial
   weir blocks list --config.file=weir.yaml --bucket -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			rows, err := at.rows(c)
 			if err != nil {
 				return err
@@ -75,16 +72,15 @@ func (p *blockPlace) rows(c *cobra.Command) ([]blockRow, error) {
 		}
 		return rows, err
 	}
-	o, err := p.dial()
+	o, list, err := p.remote(c.Context(), nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = o.Close() }()
-	list, err := pickRemote(c.Context(), o, nil)
 	for _, r := range list {
 		rows = append(rows, remoteRow(r))
 	}
-	return rows, err
+	return rows, nil
 }
 
 func (b localBlock) row() blockRow {

@@ -43,9 +43,6 @@ server ships the new ones; blocks that are only there are rewritten with
   weir blocks rewrite --bucket --config.file=weir.yaml --delete='{job="secret"}'
   weir blocks rewrite --delete='up{env="dev"}' --from=2026-01-01T00:00:00Z --until=2026-02-01T00:00:00Z`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			if err := r.parse(); err != nil {
 				return err
 			}
@@ -168,15 +165,11 @@ func (r *rewrite) run(ctx context.Context, at *blockPlace, args []string, tick *
 // runRemote rewrites blocks of a bucket: each is downloaded, rewritten, uploaded with
 // the labels it had, and marked for deletion.
 func (r *rewrite) runRemote(ctx context.Context, at *blockPlace, args []string, tick *ticker) (list []rewritten, err error) {
-	o, err := at.dial()
+	o, blocks, err := at.remote(ctx, args)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = o.Close() }()
-	blocks, err := pickRemote(ctx, o, args)
-	if err != nil {
-		return nil, err
-	}
 	tmp, err := os.MkdirTemp("", "weir-rewrite")
 	if err != nil {
 		return nil, err

@@ -22,9 +22,6 @@ sent again. Each is checked after its upload, and said to be there last.`,
 		Example: `  weir blocks upload --config.file=weir.yaml
   weir blocks upload --bucket.config.file=bucket.yaml --label=cluster=eu1 ./data/01J8Z5X4Q1C9J5M0T5R3E2W1QA`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			if len(labels) == 0 {
 				labels = at.cfg.Store.Bucket.ExternalLabels
 			}

@@ -28,9 +28,6 @@ Exits with 0 when all are good, else with 1.`,
 		Example: `  weir blocks verify
   weir blocks verify --bucket --sizes-only --config.file=weir.yaml`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := at.load(); err != nil {
-				return err
-			}
 			list, err := at.verify(c.Context(), args, sizes, newTicker(c.ErrOrStderr()))
 			if err != nil {
 				return err
@@ -98,15 +95,11 @@ func (p *blockPlace) verify(ctx context.Context, args []string, sizes bool, tick
 }
 
 func (p *blockPlace) verifyRemote(ctx context.Context, args []string, sizes bool, tick *ticker) ([]verified, error) {
-	o, err := p.dial()
+	o, blocks, err := p.remote(ctx, args)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = o.Close() }()
-	blocks, err := pickRemote(ctx, o, args)
-	if err != nil {
-		return nil, err
-	}
 	list := []verified{}
 	for i, r := range blocks {
 		tick.say("verify %d of %d: %s", i+1, len(blocks), r.ID)

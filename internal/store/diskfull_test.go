@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,54 +20,13 @@ import (
 	"github.com/weir-dev/weir/internal/store/storetest"
 )
 
-// smallDisk mounts a file system of the given size on dir, or on a new directory,
-// and returns where.
-func smallDisk(t *testing.T, size int, dir string) string {
-	t.Helper()
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("a small file system to fill cannot be mounted, which takes root: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
-
-// fill takes all space but about leave bytes, until the returned function frees it.
-func fill(t *testing.T, dir string, leave int64) (free func()) {
-	t.Helper()
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "filler")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, max(int64(fs.Bavail)*fs.Bsize-leave, 1)); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := os.Remove(path); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func isRetryable(err error) bool {
 	var r interface{ Retryable() bool }
 	return errors.As(err, &r) && r.Retryable()
 }
 
 func TestDiskGuard(t *testing.T) {
-	disk := smallDisk(t, 16<<20, "")
+	disk := storetest.SmallDisk(t, 16<<20, "")
 	cfg := config(filepath.Join(disk, "data"))
 	cfg.MinFreeDisk = 4 << 20
 	s, _ := open(t, cfg, nil)
@@ -80,7 +38,7 @@ func TestDiskGuard(t *testing.T) {
 		return errors.Join(err, app.Commit())
 	}
 
-	free := fill(t, disk, 3<<20)
+	free := storetest.FillDisk(t, disk, 3<<20)
 	time.Sleep(100 * time.Millisecond) // the guard's measurement may be that old
 	err := write()
 	if !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) || !strings.Contains(err.Error(), "store.min_free_disk") {
@@ -106,12 +64,12 @@ func TestDiskGuard(t *testing.T) {
 // TestDiskFull lets the disk itself refuse, in the middle of records, and looks for
 // every acknowledged sample in what a kill would leave behind.
 func TestDiskFull(t *testing.T) {
-	disk := smallDisk(t, 192<<20, "") // mending writes blocks, which reserve 64 MiB a file
+	disk := storetest.SmallDisk(t, 192<<20, "") // mending writes blocks, which reserve 64 MiB a file
 	cfg := config(filepath.Join(disk, "data"))
 	s, closing := open(t, cfg, nil)
 	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewPCG(7, 0)), acked: map[string][]storetest.Sample{}}
 	for round := range 4 {
-		free := fill(t, disk, int64(w.rnd.IntN(200<<10)))
+		free := storetest.FillDisk(t, disk, int64(w.rnd.IntN(200<<10)))
 		failed := 0
 		for failed < 3 {
 			if err := w.write(1+w.rnd.IntN(3000), w.rnd.IntN(50)); err != nil {
@@ -143,7 +101,7 @@ func TestOutOfOrderLogFull(t *testing.T) {
 	if err := os.Mkdir(wbl, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	smallDisk(t, 64<<20, wbl)
+	storetest.SmallDisk(t, 64<<20, wbl)
 	s, closing := open(t, cfg, nil)
 	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewPCG(7, 0)), acked: map[string][]storetest.Sample{}}
 	at := storetest.Base + 1_000_000
@@ -158,7 +116,7 @@ func TestOutOfOrderLogFull(t *testing.T) {
 	if err := late(); err != nil { // in order
 		t.Fatal(err)
 	}
-	free := fill(t, wbl, 200<<10)
+	free := storetest.FillDisk(t, wbl, 200<<10)
 	var err error
 	for i := 0; i < 10_000 && err == nil; i++ {
 		err = late()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
@@ -31,15 +32,7 @@ func TestReadBack(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				blk, err := b.OpenRemote(t.Context(), m.ULID)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer blk.Release()
-				if got := content(t, blk); !equal(want, got) {
-					t.Error("what was read from the bucket differs from what was on disk")
-				}
+				wantRemote(t, b, m.ULID, want)
 			})
 		}
 		wg.Wait()
@@ -52,10 +45,7 @@ func TestReadBack(t *testing.T) {
 		b = l.open(t, testConfig(loc), 0)
 		require.NoError(t, l.next(t, b))
 		before := testutil.ToFloat64(b.metrics.bytes.WithLabelValues("get"))
-		blk, err := b.OpenRemote(t.Context(), m.ULID)
-		require.NoError(t, err)
-		require.True(t, equal(want, content(t, blk)))
-		blk.Release()
+		wantRemote(t, b, m.ULID, want)
 		require.Equal(t, before, testutil.ToFloat64(b.metrics.bytes.WithLabelValues("get")))
 		require.Zero(t, testutil.ToFloat64(b.metrics.pageHits.WithLabelValues("bucket")))
 
@@ -70,12 +60,24 @@ func TestReadBack(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, data, 0o600))
 		b = l.open(t, testConfig(loc), 0)
 		require.NoError(t, l.next(t, b))
-		blk, err = b.OpenRemote(t.Context(), m.ULID)
-		require.NoError(t, err)
-		require.True(t, equal(want, content(t, blk)))
-		blk.Release()
+		wantRemote(t, b, m.ULID, want)
 		require.Positive(t, testutil.ToFloat64(b.metrics.pageHits.WithLabelValues("bucket")))
 	})
+}
+
+// wantRemote reads a block from the bucket, and wants in it what was on disk. It may run
+// beside others.
+func wantRemote(t *testing.T, b *Bucket, id ulid.ULID, want map[string][]sample) {
+	t.Helper()
+	blk, err := b.OpenRemote(t.Context(), id)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer blk.Release()
+	if !equal(want, content(t, blk)) {
+		t.Errorf("block %s, read from the bucket, differs from what was on disk", id)
+	}
 }
 
 func equal(a, b map[string][]sample) bool {
@@ -278,15 +280,7 @@ func TestIndexesAreBounded(t *testing.T) {
 		var wg sync.WaitGroup
 		for i, m := range metas {
 			wg.Go(func() {
-				blk, err := b.OpenRemote(t.Context(), m.ULID)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer blk.Release()
-				if !equal(want[i], content(t, blk)) {
-					t.Errorf("block %d differs", i)
-				}
+				wantRemote(t, b, m.ULID, want[i])
 			})
 		}
 		wg.Wait()

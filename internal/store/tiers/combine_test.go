@@ -17,9 +17,7 @@ import (
 func TestBlockWithoutRaw(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := open(t, cfg)
-	r.fill(0, 12)
-	r.compact()
-	r.work()
+	r.rollUp(0, 12)
 	r.must(r.tiers.Apply(Retention{Time: cfg.Late}))
 	r.compact()
 	if got := r.rawSpans(); got[0].from < base+2*hour {
@@ -66,9 +64,7 @@ func TestLateAgain(t *testing.T) {
 	r.fillAt(0.5, 1, minute, 30_000)
 	wbl := filepath.Join(cfg.Dir, "wbl")
 	log := copyDir(t, wbl)
-	r.fill(3, 12)
-	r.compact()
-	r.work()
+	r.rollUp(3, 12)
 	r.must(r.tiers.Apply(Retention{Time: cfg.Late}))
 	r.compact()
 	first := r.rawSpans()[0].from
@@ -101,9 +97,7 @@ func TestLateAgain(t *testing.T) {
 // source.
 func TestRewrittenShadows(t *testing.T) {
 	r := open(t, config(t.TempDir()))
-	r.fill(0, 12)
-	r.compact()
-	r.work()
+	r.rollUp(0, 12)
 	dev := labels.MustNewMatcher(labels.MatchEqual, "env", "dev")
 	r.must(r.db.Delete(t.Context(), base, base+2*hour, dev)) // behind the tiers' back
 	r.must(r.db.CleanTombstones())

@@ -14,11 +14,7 @@ import (
 // TestCrashBetweenSteps copies the directory after each step the worker takes, and
 // looks for every sample in what reopening makes of the copy.
 func TestCrashBetweenSteps(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 26)
-	r.compact()
+	r, _ := openCut(t, 26)
 	copies := 0
 	for again := true; again; {
 		again = false
@@ -74,13 +70,9 @@ func (r *rig) wantNoOrphans() {
 // TestCrashWithinSteps makes by hand what a kill within a step leaves.
 func TestCrashWithinSteps(t *testing.T) {
 	r := open(t, config(t.TempDir()))
-	r.fill(0, 12)
-	r.compact()
-	r.work()
+	r.rollUp(0, 12)
 	before := copyDir(t, r.dir)
-	r.fill(12, 26)
-	r.compact()
-	r.work()
+	r.rollUp(12, 26)
 	for name, crash := range map[string]func(dir string){
 		"roll, one rung only": func(dir string) {
 			blocks := r.blocks("1h")
@@ -127,13 +119,7 @@ func TestCrashWithinSteps(t *testing.T) {
 
 // TestCrashWhileDeleting reopens after each step of a deletion.
 func TestCrashWhileDeleting(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 20)
-	r.compact()
-	r.work()
-	r.compact()
+	r, cfg := openDropped(t, 20)
 	dev := labels.MustNewMatcher(labels.MatchEqual, "env", "dev")
 	r.must(r.tiers.Delete(context.Background(), base, base+19*hour, dev))
 	for _, stop := range []string{"asked", "raw done", "tiers done", "done"} {

@@ -18,13 +18,7 @@ import (
 )
 
 func TestDelete(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 20)
-	r.compact()
-	r.work()
-	r.compact() // raw has the last hours only
+	r, _ := openDropped(t, 20)
 	dev := labels.MustNewMatcher(labels.MatchEqual, "env", "dev")
 	// Ends within a window, where raw is left.
 	cut := base + 15*hour + 30*minute
@@ -208,9 +202,7 @@ func TestDryRun(t *testing.T) {
 func TestSizeRetention(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := open(t, cfg)
-	r.fill(0, 30)
-	r.compact()
-	r.work()
+	r.rollUp(0, 30)
 	var tiers int64
 	for _, s := range r.tiers.rungStatus() {
 		tiers += s.Bytes

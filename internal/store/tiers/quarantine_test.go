@@ -48,9 +48,7 @@ func TestQuarantineRaw(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(t.TempDir())
 			r := open(t, cfg)
-			r.fill(0, 12)
-			r.compact()
-			r.work()
+			r.rollUp(0, 12)
 			dir := r.tiers.view()[1].dir
 			lost := r.tiers.view()[1].span
 			r.close()
@@ -73,13 +71,7 @@ func TestQuarantineRaw(t *testing.T) {
 }
 
 func TestQuarantineRollups(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 24)
-	r.compact()
-	r.work()
-	r.compact()
+	r, cfg := openDropped(t, 24)
 	blocks := r.blocks("5m")
 	first, last := blocks[0], blocks[len(blocks)-1]
 	r.close()
@@ -106,9 +98,7 @@ func TestQuarantineRollups(t *testing.T) {
 // TestQuarantineOnRead damages a chunk, which opening does not look at.
 func TestQuarantineOnRead(t *testing.T) {
 	r := open(t, config(t.TempDir()))
-	r.fill(0, 12)
-	r.compact()
-	r.work()
+	r.rollUp(0, 12)
 	bad := r.blocks("1h")[0]
 	path := filepath.Join(bad.dir(), "chunks", "000001")
 	b, err := os.ReadFile(path)

@@ -84,6 +84,27 @@ func open(t *testing.T, cfg Config) *rig {
 	return r
 }
 
+// openCut opens a new directory with hours of raw data, cut into blocks, of which 6 are
+// to be kept.
+func openCut(t *testing.T, hours float64) (*rig, Config) {
+	t.Helper()
+	cfg := config(t.TempDir())
+	cfg.Retention.Time = 6 * time.Hour
+	r := open(t, cfg)
+	r.fill(0, hours)
+	r.compact()
+	return r, cfg
+}
+
+// openDropped is openCut with all of it rolled up, and then of raw the old blocks gone.
+func openDropped(t *testing.T, hours float64) (*rig, Config) {
+	t.Helper()
+	r, cfg := openCut(t, hours)
+	r.work()
+	r.compact()
+	return r, cfg
+}
+
 func (r *rig) close() {
 	if r.db == nil {
 		return
@@ -146,6 +167,14 @@ func (one) H() *histogram.Histogram       { return nil }
 func (one) FH() *histogram.FloatHistogram { return nil }
 func (one) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
 func (s one) Copy() chunks.Sample         { return s }
+
+// rollUp fills, and has what is in blocks then rolled up.
+func (r *rig) rollUp(from, to float64) {
+	r.t.Helper()
+	r.fill(from, to)
+	r.compact()
+	r.work()
+}
 
 // compact does all the TSDB has to do.
 func (r *rig) compact() {

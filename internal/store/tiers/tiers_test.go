@@ -15,11 +15,7 @@ import (
 )
 
 func TestRolledThenDropped(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 24)
-	r.compact()
+	r, _ := openCut(t, 24)
 	if got := r.rawSpans(); got[0].from > base+minute {
 		t.Fatalf("raw data left before it was rolled up: %v", got)
 	}
@@ -48,13 +44,7 @@ func TestRolledThenDropped(t *testing.T) {
 }
 
 func TestReopen(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 24)
-	r.compact()
-	r.work()
-	r.compact()
+	r, cfg := openDropped(t, 24)
 	r.work()
 	n := len(r.blocks("5m"))
 	r.close()
@@ -72,9 +62,7 @@ func TestMergesAndRetains(t *testing.T) {
 	cfg.Rungs[0].Keep = 0
 	r := open(t, cfg)
 	for h := 0.0; h < 40; h += 4 {
-		r.fill(h, h+4)
-		r.compact()
-		r.work()
+		r.rollUp(h, h+4)
 	}
 	r.wantCounts("merged", 40*60, 40*60)
 	longest := int64(0)
@@ -96,11 +84,7 @@ func TestMergesAndRetains(t *testing.T) {
 }
 
 func TestClockJumpsBack(t *testing.T) {
-	cfg := config(t.TempDir())
-	cfg.Retention.Time = 6 * time.Hour
-	r := open(t, cfg)
-	r.fill(0, 24)
-	r.compact()
+	r, _ := openCut(t, 24)
 	r.now = func() time.Time { return time.UnixMilli(base - 100*hour) }
 	r.work()
 	r.compact()
@@ -119,9 +103,7 @@ func TestClockJumpsBack(t *testing.T) {
 func TestLateData(t *testing.T) {
 	cfg := config(t.TempDir())
 	r := open(t, cfg)
-	r.fill(0, 10)
-	r.compact()
-	r.work()
+	r.rollUp(0, 10)
 	r.wantCounts("on time", 10*60, 10*60)
 	r.fillAt(7, 7.5, minute, 30_000) // half a minute beside the others, 2.5 h late
 	late := hours(7.02, 7.49)
@@ -170,9 +152,7 @@ func TestRungSelector(t *testing.T) {
 	cfg := config(t.TempDir())
 	cfg.Rungs[1].Selector = `{env="prod"}`
 	r := open(t, cfg)
-	r.fill(0, 10)
-	r.compact()
-	r.work()
+	r.rollUp(0, 10)
 	for _, c := range []struct {
 		ms      []*labels.Matcher
 		partial bool
@@ -220,14 +200,10 @@ func TestLeavesWhileAsked(t *testing.T) {
 	cfg := config(t.TempDir())
 	cfg.Rungs[0].Keep = conf.Duration(8 * time.Hour)
 	r := open(t, cfg)
-	r.fill(0, 8)
-	r.compact()
-	r.work()
+	r.rollUp(0, 8)
 	spans := r.plan(5 * minute)
 	first := r.blocks("5m")[0].span
-	r.fill(8, 14)
-	r.compact()
-	r.work()
+	r.rollUp(8, 14)
 	if now := r.blocks("5m")[0].span; now.from <= first.from {
 		t.Fatalf("the first block of 5m is %v still", now)
 	}
