@@ -122,7 +122,7 @@ store:
     type: filesystem
     config: {directory: "%s"}
     external_labels: {cluster: chaos}
-    delete_delay: 0s
+    delete_delay: 5s
     refresh: 1s
 query: {rollups: {min_range: 0s}}
 `, data, dur(pastBlock), dur(pastRaw), dur(pastRung), dur(pastFine), dur(pastCoarse), bucket))

@@ -72,9 +72,13 @@ func (t *Tiers) held(head *tsdb.Head, raw rawView, ms []*labels.Matcher) [][]spa
 // holes are the stretches within all in which a rung does not know what others do.
 func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*labels.Matcher) []span {
 	holes := slices.Clone(r.lost)
-	var known []span
+	newest := t.newest(raw)
+	var known, old []span
 	for _, s := range r.segs {
 		known = append(known, s.span)
+		if !r.wants(s.span, newest) {
+			old = append(old, s.span)
+		}
 	}
 	for i := range holes { // what was rolled anew is not lost
 		if len(holes[i].minus(known)) == 0 {
@@ -94,8 +98,15 @@ func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*lab
 			holes = append(holes, e.cut(gap))
 		}
 	}
+	// What is about to leave a rung is not rolled anew when late data comes.
+	for _, s := range old {
+		for _, o := range t.rungs[slices.Index(t.rungs, r)+1:] {
+			for _, g := range o.cutSegments(s) {
+				holes = append(holes, g.span)
+			}
+		}
+	}
 	holes = append(holes, span{head.MinTime(), math.MaxInt64}) // late samples may be rolled before the others
-	newest := t.newest(raw)
 	// Where raw data is gone nobody knows better, and a deletion is heeded on reading.
 	there := span{max(localStart(head, raw), t.wholeFrom()), math.MaxInt64}
 	for _, b := range raw {
