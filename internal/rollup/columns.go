@@ -51,6 +51,9 @@ type Columns struct {
 	// Skipped counts chunks that overlap what had been appended before them and
 	// were left out, in whole or in part.
 	Skipped int
+	// BlockEnd is the last millisecond of the block that the chunks appended next are
+	// of, which the caller sets; [NoTime], as Reset leaves it, when it is not known.
+	BlockEnd int64
 
 	need Need
 	// The counter's last true value, of samples seen or in points decoded.
@@ -58,6 +61,7 @@ type Columns struct {
 	hasLast bool
 	histPre *histogram.FloatHistogram
 	owed    debt
+	cut     cutOff
 	lapped  bool // the chunk at hand has points before those wanted
 
 	xor     XOR
@@ -81,6 +85,15 @@ type debt struct {
 	by   int64
 	rise float64
 	at   int // index of the first of them
+	cut  int // index of the one among them that ends later: with its window
+}
+
+// cutOff is a newest point that its block's end cut off: it stands for the rest of its
+// window too, as long as nothing follows that lies there.
+type cutOff struct {
+	at    int // its index
+	stamp int64
+	end   int64 // of the window, and as long as nothing follows End[at]
 }
 
 // Reset empties the columns and says which ones to fill.
@@ -95,19 +108,37 @@ func (c *Columns) Reset(need Need) {
 		*col = (*col)[:0]
 	}
 	c.OfHist, c.Ended = c.OfHist[:0], c.Ended[:0]
-	c.Before, c.Skipped = NoTime, 0
+	c.Before, c.Skipped, c.BlockEnd, c.cut = NoTime, 0, NoTime, cutOff{at: -1}
 	c.last, c.hasLast, c.histPre, c.owed = 0, false, nil, debt{}
 }
 
 // Len returns the number of points and samples.
 func (c *Columns) Len() int { return len(c.End) }
 
-// newest returns the last appended End, [NoTime] when there is none.
+// newest returns the last appended time or stamp, [NoTime] when there is none.
 func (c *Columns) newest() int64 {
-	if len(c.End) == 0 {
+	n := len(c.End)
+	switch {
+	case n == 0:
 		return NoTime
+	case c.isCut():
+		return c.cut.stamp
 	}
-	return c.End[len(c.End)-1]
+	return c.End[n-1]
+}
+
+// isCut tells whether the newest point is the one of [Columns.cut].
+func (c *Columns) isCut() bool {
+	n := len(c.End)
+	return n > 0 && c.cut.at == n-1 && c.cut.end == c.End[n-1]
+}
+
+// meet ends the newest point where its block ended if what comes at t lies in the
+// same window.
+func (c *Columns) meet(t int64) {
+	if c.isCut() && t <= c.cut.end {
+		c.End[c.cut.at] = c.cut.stamp
+	}
 }
 
 // rise is what a counter gained from one value to the next.
@@ -125,11 +156,11 @@ func (c *Columns) settle() {
 		return
 	}
 	d.open = false
-	if c.End[d.at] > d.by {
+	if c.End[d.at] > d.by && d.at != d.cut {
 		return
 	}
 	rest := d.rise
-	for i := d.at + 1; i < len(c.End) && c.End[i] <= d.by; i++ {
+	for i := d.at + 1; i < len(c.End) && (c.End[i] <= d.by || i == d.cut); i++ {
 		rest -= c.Inc[i]
 	}
 	// Rounding can take a rise of nothing below it. Much less than nothing means
@@ -141,6 +172,7 @@ func (c *Columns) settle() {
 
 // stale marks the newest point as the last before a stale marker at t.
 func (c *Columns) stale(t int64) {
+	c.meet(t)
 	if n := len(c.Ended); c.need&NeedLast != 0 && n > 0 && !c.Ended[n-1] {
 		c.Ended[n-1], c.Gone[n-1] = true, t
 	}

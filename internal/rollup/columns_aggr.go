@@ -226,8 +226,13 @@ func (c *Columns) readPart(chunk AggrChunk, part Aggregate, n int) ([]float64, e
 // appendTimes appends Start and End, and with NeedLast Ended and Gone. A division
 // a point would cost more than decoding it, so windows are counted on from the
 // point before where they follow each other.
+//
+// A point that was cut off by its block's end stands for the rest of its window too,
+// unless what follows has a part of it: else a range that lies in the rest, or half in
+// it, would get none of the window, or too little.
 func (c *Columns) appendTimes(ends []int64, w cut, r int64) {
 	k := w.hi - w.lo
+	c.meet(ends[w.lo])
 	prev := c.newest()
 	if w.lo > 0 {
 		prev = max(prev, ends[w.lo-1])
@@ -249,12 +254,25 @@ func (c *Columns) appendTimes(ends []int64, w cut, r int64) {
 				windowEnd = windowOf(end, r)
 				start = windowEnd - r
 			}
-		} else if wantEnded && n+i > 0 && c.End[n+i-1] == prev && c.Start[n+i-1] != prev {
-			c.Ended[n+i-1] = false // it was not the series that ended
+		} else {
+			if i > 0 {
+				c.End[n+i-1] = prev
+			}
+			if wantEnded && n+i > 0 && c.End[n+i-1] == prev && c.Start[n+i-1] != prev {
+				c.Ended[n+i-1] = false // it was not the series that ended
+			}
 		}
 		c.Start[n+i] = max(start, prev)
+		ended := false
+		if end != windowEnd {
+			if ended = end != windowEnd-1 && end != c.BlockEnd && !endsBlock(end); !ended {
+				c.End[n+i], c.cut = windowEnd, cutOff{n + i, end, windowEnd}
+				if end <= c.owed.by {
+					c.owed.cut = n + i
+				}
+			}
+		}
 		if wantEnded {
-			ended := end != windowEnd && end != windowEnd-1 && !endsBlock(end)
 			gone := windowEnd
 			if ended {
 				gone = max(gone, goneBy(c.Start[n+i], end, c.scratch[Count][w.lo+i]))
@@ -265,9 +283,11 @@ func (c *Columns) appendTimes(ends []int64, w cut, r int64) {
 	}
 }
 
-// endsBlock tells that a stamp within a window is where a block ends, of a rung wider
-// than a block, and not where a series went stale. Blocks begin and end with whole
-// hours, or minutes; samples are a millisecond before one by accident only.
+// endsBlock tells that a stamp within a window is where one of the blocks ended that
+// this one was merged of, of a rung wider than a block, and not where a series went
+// stale. Blocks of ours begin and end with whole hours, or minutes; samples are a
+// millisecond before one by accident only. A [Joiner] that knows where they ended
+// leaves no such stamp.
 func endsBlock(end int64) bool { return (end+1)%60_000 == 0 }
 
 // goneBy is when a series that went stale after the point (start, end] has had its
@@ -343,7 +363,7 @@ func (c *Columns) leave(chunk AggrChunk, w cut, ts []int64, cum []float64) {
 	} else if peaks, err := c.readPart(chunk, Max, w.n); err == nil {
 		c.keep(min(at, peaks[w.hi-1]))
 	}
-	c.owed = debt{open: true, by: ts[w.hi+1], rise: cum[w.hi+1] - at, at: len(c.End)}
+	c.owed = debt{open: true, by: ts[w.hi+1], rise: cum[w.hi+1] - at, at: len(c.End), cut: -1}
 }
 
 // appendLast appends the last values. They are known at the end of a chunk, where

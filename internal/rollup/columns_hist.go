@@ -201,6 +201,7 @@ func (c *Columns) appendHistSample(it chunkenc.Iterator, after int64) {
 		}
 		return
 	}
+	c.meet(t)
 	first := len(c.End)
 	c.Start, c.End = append(c.Start, t), append(c.End, t)
 	if c.need&NeedCount != 0 {

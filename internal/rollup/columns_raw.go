@@ -79,6 +79,7 @@ func (c *Columns) appendSamples(ts []int64, vs []float64, after int64) {
 }
 
 func (c *Columns) appendSample(t int64, v float64) {
+	c.meet(t)
 	c.Start, c.End = append(c.Start, t), append(c.End, t)
 	if c.need&NeedCount != 0 {
 		c.Count = append(c.Count, 1)

@@ -372,7 +372,7 @@ func TestColumnsEndWithTheSeries(t *testing.T) {
 
 	// In the coarser rung it came back within the window.
 	fill(t, &c, NeedLast, s, chunks, []Span{{0, testCoarse, testCoarse}})
-	require.Equal(t, []int64{75_000, testCoarse - 1}, c.End)
+	require.Equal(t, []int64{75_000, testCoarse}, c.End) // the block's last millisecond, and nothing after it
 	require.Equal(t, []bool{false, false}, c.Ended)
 
 	fill(t, &c, NeedLast, s, chunks, []Span{{0, testCoarse, Raw}})

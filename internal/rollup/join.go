@@ -23,11 +23,18 @@ type Joiner struct {
 	inSink     bool
 	mint, maxt int64
 
+	// BlockEnd is the last millisecond of the block that the chunks joined next are
+	// of, which the caller sets. A point stamped with it is stamped with its window's
+	// end, where the series has nothing else in that window. [NoTime], as Begin leaves
+	// it, keeps all stamps.
+	BlockEnd int64
+
 	chunk  int   // chunks of the series that were joined
 	kind   kind  // of the chunk in the making
 	open   bool  // there is a last point, not yet in the chunk in the making
 	points int   // in the chunk in the making, with the open one
 	end    int64 // of the last point
+	cutOff bool  // it ends with its block
 
 	// Floats: the open point, and the counter after it.
 	values     [Counter]float64
@@ -66,6 +73,7 @@ func NewJoiner(resolution int64, sink func(mint, maxt int64, chunk AggrChunk) er
 func (j *Joiner) Begin(mint, maxt int64) {
 	j.mint, j.maxt = mint, maxt
 	j.chunk, j.kind, j.open, j.points, j.end = 0, kindNone, false, 0, noTime
+	j.BlockEnd, j.cutOff = NoTime, false
 	j.floatChunk.reset()
 	j.histChunk.reset(histogram.UnknownCounterReset)
 }
@@ -91,7 +99,21 @@ func (j *Joiner) Join(chunk AggrChunk) (err error) {
 // End ends the series and hands out its last chunk.
 func (j *Joiner) End() (err error) {
 	defer j.explain(&err, 0)
+	j.meet(math.MaxInt64)
 	return j.flush()
+}
+
+// meet stamps the open point, if it was cut off by its block's end, with its window's,
+// unless what comes at t lies there too. A millisecond before it will do: it is taken
+// for it, and is what Weir's own blocks have.
+func (j *Joiner) meet(t int64) {
+	if !j.open || !j.cutOff {
+		return
+	}
+	j.cutOff = false
+	if end := windowEnd(j.end, j.resolution); t > end && j.end < end-1 {
+		j.end = min(end, j.maxt-1)
+	}
 }
 
 // explain says which chunk an error is about. A panic of chunkenc's readers, which
@@ -181,6 +203,7 @@ func (j *Joiner) joinFloats(chunk AggrChunk) error {
 	if n == 0 {
 		return nil
 	}
+	j.meet(j.ends[0])
 	counter := j.columns[Counter]
 	first, last := counter[0], counter[n+1]
 	offset := 0.0
@@ -213,6 +236,7 @@ func (j *Joiner) joinFloats(chunk AggrChunk) error {
 				j.values[a] = j.columns[a][i]
 			}
 		}
+		j.cutOff = end == j.BlockEnd
 		if j.end = end; !still {
 			j.cum = offset + counter[i+1]
 		}
@@ -355,6 +379,9 @@ func (j *Joiner) joinHistograms(chunk AggrChunk) error {
 	// count from. With a chunk before it they can do without: up to that point, those
 	// that share a window become one.
 	border, mergeable := false, 0
+	if len(ts) > 0 {
+		j.meet(ts[0])
+	}
 	for i, end := range ts {
 		if err := j.check(end); err != nil {
 			return err
@@ -385,7 +412,7 @@ func (j *Joiner) joinHistograms(chunk AggrChunk) error {
 			j.count = int(j.columns[Count][i])
 			sum.CopyTo(j.sum)
 		}
-		j.end = end
+		j.end, j.cutOff = end, end == j.BlockEnd
 		j.counter, j.spare = counter, j.counter
 	}
 	return nil

@@ -367,6 +367,10 @@ func unsink(err error) error {
 
 // joinRun takes pieces that overlap, or a single one.
 func (m *merger) joinRun(run []piece) error {
+	m.joiner.BlockEnd = rollup.NoTime
+	for _, p := range run {
+		m.joiner.BlockEnd = max(m.joiner.BlockEnd, p.from.b.meta.MaxTime-1)
+	}
 	if len(run) == 1 && whole(run[0]) {
 		return run[0].read(m.joiner.Join)
 	}

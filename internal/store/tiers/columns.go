@@ -61,6 +61,7 @@ func (t *Tiers) columns(ctx context.Context, s rollup.Selection) (*seriesSet, er
 type part struct {
 	after, until int64
 	res          int64
+	asked        bool      // for this resolution
 	by           []*source // several: their points add up
 }
 
@@ -132,21 +133,19 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 	rawless := t.rawless(db.Head(), raw)
 	s.deleted, s.whole = slices.Clone(t.state.Deletions), t.wholeFrom()
 	of := map[*entry]*source{}
-	tier := func(r *rung, segs []segment) error {
-		for _, g := range segs {
-			p := part{after: g.from - 1, until: g.to - 1, res: r.res}
-			for _, e := range g.by {
-				if of[e] == nil {
-					if !e.far() && !e.open.Acquire() {
-						return fmt.Errorf("read block %s: %w", e.ULID(), tsdb.ErrClosing)
-					}
-					of[e] = &source{entry: e, rung: r, block: e.open}
-					s.sources = append(s.sources, of[e])
+	tier := func(g rungSegment, asked bool) error {
+		p := part{after: g.from - 1, until: g.to - 1, res: g.rung.res, asked: asked}
+		for _, e := range g.by {
+			if of[e] == nil {
+				if !e.far() && !e.open.Acquire() {
+					return fmt.Errorf("read block %s: %w", e.ULID(), tsdb.ErrClosing)
 				}
-				p.by = append(p.by, of[e])
+				of[e] = &source{entry: e, rung: g.rung, block: e.open}
+				s.sources = append(s.sources, of[e])
 			}
-			s.parts = append(s.parts, p)
+			p.by = append(p.by, of[e])
 		}
+		s.parts = append(s.parts, p)
 		return nil
 	}
 	for _, sp := range spans {
@@ -157,14 +156,14 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 				return fmt.Errorf("read rollups of %s: store.rollups has no such rung", ms(sp.Resolution))
 			}
 			for _, g := range t.ofRung(t.rungs[i], want) {
-				if err := tier(g.rung, []segment{g.segment}); err != nil {
+				if err := tier(g, true); err != nil {
 					return err
 				}
 			}
 			continue
 		}
 		for _, g := range t.finestOf(rawless, want) {
-			if err := tier(g.rung, []segment{g.segment}); err != nil {
+			if err := tier(g, false); err != nil {
 				return err
 			}
 		}
@@ -172,7 +171,7 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 			src := &source{after: left[0].from - 1, until: left[len(left)-1].to - 1}
 			s.sources = append(s.sources, src)
 			for _, l := range left {
-				s.parts = append(s.parts, part{l.from - 1, l.to - 1, rollup.Raw, []*source{src}})
+				s.parts = append(s.parts, part{after: l.from - 1, until: l.to - 1, res: rollup.Raw, by: []*source{src}})
 			}
 			for _, e := range t.far {
 				reads := span{src.after + 1, want.to}.cut(e.span)
@@ -192,7 +191,7 @@ func (s *seriesSet) plan(spans []rollup.Span) error {
 func (s *seriesSet) join() {
 	for i := 1; i < len(s.parts); i++ {
 		p, next := &s.parts[i-1], &s.parts[i]
-		if p.until != next.after || p.res <= next.res {
+		if !p.asked || p.until != next.after || p.res <= next.res {
 			continue
 		}
 		end := windowEnd(p.until, p.res)
@@ -249,8 +248,13 @@ func (t *Tiers) ofRung(r *rung, s span) (out []rungSegment) {
 		known = append(known, g.span)
 	}
 	for _, gap := range s.minus(known) {
-		if gap.to-gap.from >= r.res {
-			out = append(out, t.finest(gap)...)
+		if gap.to-gap.from < r.res {
+			continue
+		}
+		for _, g := range t.finest(gap) {
+			if slices.ContainsFunc(g.by, func(e *entry) bool { return len(t.unknown(r, e, g.span)) > 0 }) {
+				out = append(out, g)
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b rungSegment) int { return cmp.Compare(a.from, b.from) })
@@ -441,6 +445,7 @@ const chunkHead = 2 + 1 + 4
 
 func (s *seriesSet) appendTier(c *rollup.Columns, p part, src *source) error {
 	n := len(c.End)
+	c.BlockEnd = src.entry.to - 1
 	for _, left := range s.undeleted(src, p) {
 		for _, m := range src.tier.Chunks() {
 			if m.MaxTime < left.from || m.MinTime >= left.to {

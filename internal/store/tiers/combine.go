@@ -22,11 +22,13 @@ func (s *seriesSet) appendSum(c *rollup.Columns, p part, from []*source) error {
 	if err := s.appendTier(c, p, from[0]); err != nil {
 		return err
 	}
+	endBy(c.End[first:], p.until)
 	for _, src := range from[1:] {
 		s.added.Reset(s.need)
 		if err := s.appendTier(&s.added, p, src); err != nil {
 			return err
 		}
+		endBy(s.added.End, p.until)
 		for i := range s.added.End {
 			if err := addPoint(c, first, &s.added, i, p.res); err != nil {
 				return fmt.Errorf("add up blocks of series %s: %w", src.labels, err)
@@ -34,6 +36,14 @@ func (s *seriesSet) appendSum(c *rollup.Columns, p part, from []*source) error {
 		}
 	}
 	return nil
+}
+
+// endBy takes back the rest of a window that a block's end cut off: which of several
+// blocks has it, merging finds out.
+func endBy(ends []int64, until int64) {
+	if n := len(ends); n > 0 {
+		ends[n-1] = min(ends[n-1], until)
+	}
 }
 
 // addPoint adds point i of from to that of the same window in c, at first or after,

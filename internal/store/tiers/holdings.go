@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 
@@ -91,7 +92,9 @@ func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*lab
 		}
 		for _, o := range t.rungs {
 			for _, s := range o.cutSegments(gap) {
-				holes = append(holes, s.span)
+				for _, e := range s.by {
+					holes = append(holes, t.unknown(r, e, s.span)...)
+				}
 			}
 		}
 		for _, e := range t.far {
@@ -125,6 +128,28 @@ func (t *Tiers) holes(r *rung, all span, head *tsdb.Head, raw rawView, ms []*lab
 		}
 	}
 	return holes
+}
+
+// unknown is what of s another rung's block may know and r does not. A merged block
+// reaches over gaps between its parts, in which there is nothing: a store that was
+// down, or another tool's blocks, which end with their last sample.
+func (t *Tiers) unknown(r *rung, e *entry, s span) (out []span) {
+	lacks := func(id ulid.ULID) bool {
+		return !t.hasSource(r, id) && !slices.ContainsFunc(r.far, func(x *entry) bool { return x.sources[id] })
+	}
+	if !slices.ContainsFunc(e.meta.Compaction.Sources, lacks) {
+		return nil
+	}
+	parents := e.meta.Compaction.Parents
+	if len(parents) == 0 {
+		return []span{s}
+	}
+	for _, p := range parents {
+		if c := s.cut(span{p.MinTime, p.MaxTime}); !c.empty() {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // windows is the time that a tier does not answer for when it does not know all of

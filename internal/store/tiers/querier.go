@@ -200,7 +200,8 @@ func (s *sampleSet) Next() bool {
 // samplesOf returns a sample a point, at its end, and where the series went stale a
 // marker when it was gone, unless it is back by then.
 func samplesOf(c *rollup.Columns, gaps []span) (out []chunks.Sample) {
-	for i, t := range c.End {
+	for i, end := range c.End {
+		t := lastIn(gaps, c.Start[i], end)
 		isHist := i < len(c.HistLast) && c.HistLast[i] != nil
 		switch {
 		case isHist:
@@ -223,6 +224,19 @@ func samplesOf(c *rollup.Columns, gaps []span) (out []chunks.Sample) {
 		}
 	}
 	return out
+}
+
+// lastIn returns end, or if that is before it, the last time of the gap that the point
+// (start, end] lies in: a window that a block's end cut off reaches into the time that
+// the TSDB has.
+func lastIn(gaps []span, start, end int64) int64 {
+	t := end
+	for _, g := range gaps {
+		if g.from <= end && start < g.to-1 {
+			t = min(end, g.to-1)
+		}
+	}
+	return t
 }
 
 // inGap returns gone, or if that is before it, the last time of the gap that t is in:
