@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -72,28 +74,47 @@ func (tx *transaction) meet(given, got storage.SeriesRef) {
 }
 
 // commit ends the transaction with commit, unless the WAL failed since it began:
-// what is written after a torn record cannot be replayed before it is mended.
+// what is written after a torn record cannot be replayed before it is mended. Nor
+// does it when the disk has become short since: the TSDB needs room, see guard.
 func (tx *transaction) commit(commit, rollback func() error) error {
 	if tx.ended {
 		return commit()
 	}
+	defer tx.s.endOnPanic()
 	tx.ended = true
-	err := tx.s.wal.broken()
+	err, short := tx.s.wal.broken(), error(nil)
 	if err != nil {
 		err = errors.Join(err, rollback())
+	} else if short = tx.s.guard.check(tx.s.cfg.Load(), false); short != nil {
+		err = rollback() // writes the records of its series, so that none is an orphan
 	} else {
 		err = commit()
 	}
-	if err = tx.s.wal.leave(err, tx.met); err != nil {
+	if err = cmp.Or(tx.s.wal.leave(err, tx.met), short); err != nil {
 		tx.s.metrics.refused.Inc()
 	}
 	return err
+}
+
+// endOnPanic, deferred, ends the process when the TSDB panics. It holds locks then,
+// for which all writers and the mending would wait for ever, were the panic caught
+// by the HTTP server; a new process replays what was acknowledged.
+func (s *Store) endOnPanic() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	s.log.Error("the database panicked and cannot go on, ending the process", "reason", p)
+	stack := debug.Stack()
+	go func() { panic(fmt.Sprintf("store: the database panicked: %v\n%s", p, stack)) }()
+	select {} // the process ends meanwhile
 }
 
 func (tx *transaction) rollback(rollback func() error) error {
 	if tx.ended {
 		return rollback()
 	}
+	defer tx.s.endOnPanic()
 	tx.ended = true
 	return tx.s.wal.leave(rollback(), tx.met)
 }

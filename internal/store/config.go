@@ -50,8 +50,8 @@ type Config struct {
 	// It does nothing for a killed process. Restart.
 	SnapshotOnShutdown bool `yaml:"snapshot_on_shutdown"`
 	// Below this much free space on the file system of dir, writes are refused
-	// (503) and queries go on. 0: refuse only when the disk itself refuses, which
-	// the TSDB may not survive when it happens to be writing head chunks. Reload.
+	// (503) and queries go on. 0, or less than 16MiB: 16MiB, without which the TSDB
+	// may not survive a full disk when it happens to be writing head chunks. Reload.
 	MinFreeDisk conf.Bytes `yaml:"min_free_disk"`
 	// CPUs that replay the write-ahead log at start. 0: all. More are faster and
 	// take more memory. Restart.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,9 +27,9 @@ func isRetryable(err error) bool {
 }
 
 func TestDiskGuard(t *testing.T) {
-	disk := storetest.SmallDisk(t, 16<<20, "")
+	disk := storetest.SmallDisk(t, 64<<20, "")
 	cfg := config(filepath.Join(disk, "data"))
-	cfg.MinFreeDisk = 4 << 20
+	cfg.MinFreeDisk = 24 << 20
 	s, _ := open(t, cfg, nil)
 	ls := labels.FromStrings("a", "1")
 	add(t, s, ls, storetest.Base, 1, 2)
@@ -38,7 +39,7 @@ func TestDiskGuard(t *testing.T) {
 		return errors.Join(err, app.Commit())
 	}
 
-	free := storetest.FillDisk(t, disk, 3<<20)
+	free := storetest.FillDisk(t, disk, 20<<20)
 	time.Sleep(100 * time.Millisecond) // the guard's measurement may be that old
 	err := write()
 	if !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) || !strings.Contains(err.Error(), "store.min_free_disk") {
@@ -66,7 +67,7 @@ func TestDiskGuard(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	disk := storetest.SmallDisk(t, 192<<20, "") // mending writes blocks, which reserve 64 MiB a file
 	cfg := config(filepath.Join(disk, "data"))
-	s, closing := open(t, cfg, nil)
+	s, closing := openUnreserved(t, cfg)
 	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewPCG(7, 0)), acked: map[string][]storetest.Sample{}}
 	for round := range 4 {
 		free := storetest.FillDisk(t, disk, int64(w.rnd.IntN(200<<10)))
@@ -91,6 +92,50 @@ func TestDiskFull(t *testing.T) {
 	closing()
 	s, _ = open(t, cfg, nil)
 	w.check(s, "reopened")
+}
+
+// TestHeadChunksFull leaves room for the records of late samples, but not for a file
+// of head chunks, without which the TSDB panics.
+func TestHeadChunksFull(t *testing.T) {
+	disk := storetest.SmallDisk(t, 192<<20, "")
+	cfg := config(filepath.Join(disk, "data"))
+	s, closing := open(t, cfg, nil)
+	w := &fullDiskWriter{t: t, s: s, rnd: rand.New(rand.NewPCG(7, 0)), acked: map[string][]storetest.Sample{}}
+	at := storetest.Base + 1_000_000
+	late := func() error {
+		at--
+		return w.send(map[string]storetest.Sample{"late": {T: at, V: w.rnd.Float64()}})
+	}
+	if err := late(); err != nil { // in order
+		t.Fatal(err)
+	}
+	free := storetest.FillDisk(t, disk, 100<<10)
+	for range 100 { // 32 of them fill a chunk
+		if err := late(); !errors.Is(err, store.ErrDiskFull) || !isRetryable(err) {
+			t.Fatalf("on a full disk: got error %v", err)
+		}
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(disk, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if left := int64(fs.Bavail) * fs.Bsize; left < 4<<20 {
+		t.Errorf("on a full disk: %d bytes are left for head chunks, want 4 MiB or more", left)
+	}
+	free()
+	w.recover(late)
+	for range 100 {
+		if err := late(); err != nil {
+			t.Fatalf("with space again: %v", err)
+		}
+	}
+	w.check(s, "running")
+	w.checkKilled(cfg)
+	free = storetest.FillDisk(t, disk, 100<<10)
+	closing()
+	s, _ = open(t, cfg, nil) // replay writes head chunks
+	w.check(s, "reopened on a full disk")
+	free()
 }
 
 // TestOutOfOrderLogFull has only the out-of-order log refuse, which the TSDB tells

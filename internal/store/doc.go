@@ -20,7 +20,9 @@
 //   - Readiness: until the WAL is replayed every door answers [tsdb.ErrNotReady].
 //   - Disk-full behaviour (guard.go, heal.go): writes are refused with
 //     [ErrDiskFull] while the disk is short, queries go on, and a write-ahead log
-//     torn by a full disk is mended before the next sample is accepted.
+//     torn by a full disk is mended before the next sample is accepted. A file
+//     reserves room for head chunks, and no block is begun without room
+//     (compactor.go).
 //   - Lookups by reference (lookup.go), which ingest needs to tell a duplicate
 //     from a conflict.
 //

@@ -9,5 +9,9 @@ func (s *Store) DB() *tsdb.DB { return s.db.Load() }
 // of a large one. It is called before Run.
 func (s *Store) SetStripes(n int) { s.stripes = n }
 
+// SetHeadRoom is for tests of what happens when the disk itself refuses, which
+// without it does not. It is called before Run.
+func (s *Store) SetHeadRoom(n int64) { s.guard.room = n }
+
 // BlankMarkers is what [Store] does to a segment of the out-of-order log at start.
 var BlankMarkers = blankMarkers

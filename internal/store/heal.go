@@ -221,6 +221,10 @@ func (s *Store) mendLogs(ctx context.Context, db *tsdb.DB) error {
 	orphans, wbl := slices.Clone(w.orphans), w.wbl
 	w.mu.Unlock()
 	if wbl || len(orphans) > 0 {
+		// First: it writes head chunks before it asks for the room of a block.
+		if err := s.guard.block(s.cfg.Load()); err != nil {
+			return err
+		}
 		// Ends the out-of-order log as well: what it held is in blocks then.
 		if err := db.CompactOOOHead(ctx); err != nil {
 			return fmt.Errorf("write out-of-order samples: %w", err)

@@ -71,6 +71,7 @@ func New(cfg Config, hooks tsdb.SeriesLifecycleCallback, log *slog.Logger, reg p
 	s.cfg.Store(&cfg)
 	s.metrics = newMetrics(s, reg)
 	s.wal.log = log
+	s.guard.room = headRoom
 	var err error
 	s.tiers, err = tiers.New(cfg.tiers(), tiers.Deps{
 		Log: log, Reg: reg, Now: time.Now, DB: s.db.Load, Remote: s.remote,
@@ -157,6 +158,9 @@ func (s *Store) replay(ctx context.Context, cfg *Config) (_ *tsdb.DB, _ *tsdbuti
 			err = errors.Join(err, s.closeTiers(), lock.Release())
 		}
 	}()
+	if err := s.guard.open(cfg); err != nil {
+		return nil, nil, err
+	}
 	for _, log := range []string{"wal", wlog.WblDirName} {
 		if err := s.closeKilledTears(filepath.Join(cfg.Dir, log)); err != nil {
 			return nil, nil, err
@@ -280,6 +284,7 @@ func (s *Store) options(c *Config) *tsdb.Options {
 	o.SeriesLifecycleCallback = s.hooks
 	o.BlocksToDelete = s.tiers.Deletable
 	o.BlockCompactionExcludeFunc = s.tiers.Exclude
+	o.NewCompactorFunc = s.newCompactor
 	switch c.StartTimestamps {
 	case StartTimestampsZeroSample:
 		o.EnableSTAsZeroSample = true

@@ -45,12 +45,28 @@ func open(t testing.TB, cfg store.Config, hooks tsdb.SeriesLifecycleCallback) (*
 	return openLogged(t, cfg, hooks, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
 
+// openUnreserved opens a store that goes on until the disk itself refuses.
+func openUnreserved(t testing.TB, cfg store.Config) (*store.Store, func()) {
+	t.Helper()
+	s, err := store.New(cfg, nil, slog.New(slog.NewTextHandler(t.Output(), nil)), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetHeadRoom(0)
+	return run(t, s)
+}
+
 func openLogged(t testing.TB, cfg store.Config, hooks tsdb.SeriesLifecycleCallback, log *slog.Logger) (*store.Store, func()) {
 	t.Helper()
 	s, err := store.New(cfg, hooks, log, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, s)
+}
+
+func run(t testing.TB, s *store.Store) (*store.Store, func()) {
+	t.Helper()
 	if os.Getenv("WEIR_REPLAY_CHILD") == "" { // what measures keeps its stripes
 		s.SetStripes(1 << 10)
 	}
