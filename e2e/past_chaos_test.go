@@ -101,8 +101,10 @@ type pastChaos struct {
 	sent   atomic.Int64 // samples of the requests acknowledged
 	over   chan struct{}
 
-	truths []*truth // by series
-	hits   map[string]int
+	truths  []*truth // by series
+	hits    map[string]int
+	torn    int  // answers that were wrong when first asked for
+	settled bool // all work on blocks is done and nothing more is written
 }
 
 func newPastChaos(t *testing.T, data string) *pastChaos {
@@ -258,6 +260,7 @@ func (c *pastChaos) finish() {
 	c.limit.Store(c.acked.Load())
 	time.Sleep(time.Second / pastPace * 2)
 	c.settle()
+	c.settled = true
 	c.t.Logf("all, running: %d windows right", c.askAll())
 	c.weir.Kill()
 	c.start()
