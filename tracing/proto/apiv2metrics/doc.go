@@ -1,0 +1,9 @@
+// Package apiv2metrics is the generated code of jaeger.api_v2.metrics, span metrics over gRPC.
+//
+// In:   the .proto files of Jaeger's Go modules, through scripts/gen-proto.sh.
+// Out:  messages, clients and server interfaces; OTLP messages in them are those of
+// go.opentelemetry.io/proto/otlp.
+// Owns: nothing.
+//
+// The room may import it.
+package apiv2metrics
