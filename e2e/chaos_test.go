@@ -97,6 +97,7 @@ type chaos struct {
 func newChaos(t *testing.T, data, minFreeDisk string) *chaos {
 	v := newVictim(t, data, fmt.Sprintf(`
 store: {dir: "%s", min_block_duration: 1m, min_free_disk: %s, rollups: []}
+tracing: {enabled: false}
 `, data, minFreeDisk))
 	c := &chaos{victim: v, writers: startWriters(t, v.weir.URL)}
 	c.start()

@@ -127,6 +127,7 @@ store:
     delete_delay: 5s
     refresh: 1s
 query: {rollups: {min_range: 0s}}
+tracing: {enabled: false}
 `, data, dur(pastBlock), dur(pastRaw), dur(pastRung), dur(pastFine), dur(pastCoarse), bucket))
 	for i := range pastSeries {
 		c.truths = append(c.truths, &truth{past: past{i}})

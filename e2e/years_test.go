@@ -55,6 +55,7 @@ func newYears(t *testing.T) *years {
 	weir, err := e2e.NewWeir(dir, dir, listen[0], fmt.Sprintf(`
 server: {listen: "%s"}
 ingest: {otlp: {grpc: {endpoint: ""}, http: {endpoint: ""}}}
+tracing: {enabled: false}
 self_scrape: {interval: 0s}
 store: {dir: "%s", %s}
 `, listen[0], data, e2e.HistoryStore))

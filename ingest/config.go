@@ -33,7 +33,7 @@ type Config struct {
 	// Pairs of identical senders of which one is stored. Restart.
 	HA HAConfig `yaml:"ha"`
 
-	// OTLP metrics on listeners of their own. Restart.
+	// OTLP metrics, and spans if tracing is enabled, on listeners of their own. Restart.
 	OTLP OTLPConfig `yaml:"otlp"`
 }
 

@@ -29,6 +29,7 @@ import (
 //	otlpserver.go  the collector's otlpreceiver: listeners, TLS, compression
 //	otlphttp.go    requests over HTTP, protobuf and JSON, and their answers
 //	otlpgrpc.go    requests over gRPC
+//	otlptraces.go  spans, for which this room is but the door
 //	otlp.go        one request from bytes to verdict
 //	wire/otlp*.go  bytes to points
 //	otlpfill.go    points to samples, each with the key of its series

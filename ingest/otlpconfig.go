@@ -16,7 +16,7 @@ type OTLPConfig struct {
 	// OTLP over gRPC. Restart.
 	GRPC OTLPEndpoint `yaml:"grpc"`
 
-	// OTLP over HTTP, protobuf and JSON, at /v1/metrics. Restart.
+	// OTLP over HTTP, protobuf and JSON, at /v1/metrics and, if tracing is enabled, /v1/traces. Restart.
 	HTTP OTLPEndpoint `yaml:"http"`
 
 	// Bytes of one message, compressed or not; a larger one is answered RESOURCE_EXHAUSTED or 413. 1KiB to 1GiB. Restart.

@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -20,46 +21,52 @@ import (
 func (m otlpMiddleware) GetGRPCServerOptions(context.Context) ([]grpc.ServerOption, error) {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(int(m.s.cfg.MaxRecvMsgSize)), // to the byte; the receiver has whole MiB
-		grpc.ForceServerCodecV2(&m.s.codec),
+		grpc.ForceServerCodecV2(m.s.codec),
 		grpc.InTapHandle(m.s.admit),
 		grpc.StatsHandler(otlpStats(m)),
 		grpc.ChainUnaryInterceptor(m.s.intercept),
 	}, nil
 }
 
-// otlpCodec decodes as the collector's codec does, but for export requests of
-// metrics: their bytes are set aside for intercept, which gRPC calls next with
-// the message that was not filled in.
+// otlpCodec decodes as the collector's codec does, but for export requests of the
+// signals taken over: their bytes are set aside for intercept, which gRPC calls next
+// with the message that was not filled in.
 type otlpCodec struct {
 	encoding.CodecV2
-	metrics reflect.Type // of an undecoded request
-	aside   sync.Map     // message -> mem.Buffer
+	signals map[reflect.Type]signal // of an undecoded request; constant once serving
+	aside   sync.Map                // message -> mem.Buffer
 }
 
-func newOTLPCodec() otlpCodec {
-	// The type has no name outside of its module; a request holds a pointer to it.
-	return otlpCodec{CodecV2: encoding.GetCodecV2("proto"), metrics: reflect.TypeFor[pmetricotlp.ExportRequest]().Field(0).Type}
+func newOTLPCodec() *otlpCodec {
+	c := &otlpCodec{CodecV2: encoding.GetCodecV2("proto"), signals: map[reflect.Type]signal{}}
+	c.takeOver(reflect.TypeFor[pmetricotlp.ExportRequest](), metricsSignal)
+	return c
 }
+
+// takeOver sets requests of a signal aside. Their type has no name outside of its
+// module; a request holds a pointer to it.
+func (c *otlpCodec) takeOver(request reflect.Type, s signal) { c.signals[request.Field(0).Type] = s }
 
 // Unmarshal implements encoding.CodecV2.
 func (c *otlpCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	if reflect.TypeOf(v) != c.metrics {
+	if _, ours := c.signals[reflect.TypeOf(v)]; !ours {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	c.aside.Store(v, data.MaterializeToBuffer(mem.DefaultBufferPool()))
 	return nil
 }
 
-// take returns the bytes of message v, which the caller must free.
-func (c *otlpCodec) take(v any) (mem.Buffer, bool) {
-	if reflect.TypeOf(v) != c.metrics {
-		return nil, false
+// take returns the signal and the bytes of message v, which the caller must free.
+func (c *otlpCodec) take(v any) (signal, mem.Buffer, bool) {
+	sig, ours := c.signals[reflect.TypeOf(v)]
+	if !ours {
+		return 0, nil, false
 	}
 	buf, ok := c.aside.LoadAndDelete(v)
 	if !ok {
-		return nil, false
+		return 0, nil, false
 	}
-	return buf.(mem.Buffer), true
+	return sig, buf.(mem.Buffer), true
 }
 
 // admit looks at a gRPC request before its message is read: it turns it away
@@ -75,10 +82,10 @@ func (s *otlpServer) admit(ctx context.Context, _ *tap.Info) (context.Context, e
 	return ctx, nil
 }
 
-// intercept writes metrics and leaves other messages to the receiver.
+// intercept writes metrics and spans and leaves other messages to the receiver.
 func (s *otlpServer) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	c := callOf(ctx)
-	buf, ok := s.codec.take(req)
+	sig, buf, ok := s.codec.take(req)
 	if ok {
 		defer buf.Free()
 	}
@@ -88,14 +95,26 @@ func (s *otlpServer) intercept(ctx context.Context, req any, _ *grpc.UnaryServer
 	case !ok:
 		return next(ctx, req)
 	}
-	if err := s.otlp.receive(ctx, buf.ReadOnlyData()); err != nil {
+	if err := s.receive(ctx, sig, buf.ReadOnlyData()); err != nil {
 		return nil, err
+	}
+	return c.reply(sig), nil
+}
+
+// reply is the answer to a request that was taken in.
+func (c *otlpCall) reply(sig signal) any {
+	if sig == tracesSignal {
+		answer := &collectortrace.ExportTraceServiceResponse{}
+		if c.message != "" {
+			answer.PartialSuccess = &collectortrace.ExportTracePartialSuccess{RejectedSpans: c.rejected, ErrorMessage: c.message}
+		}
+		return answer
 	}
 	answer := &collectormetrics.ExportMetricsServiceResponse{}
 	if c.message != "" {
 		answer.PartialSuccess = &collectormetrics.ExportMetricsPartialSuccess{RejectedDataPoints: c.rejected, ErrorMessage: c.message}
 	}
-	return answer, nil
+	return answer
 }
 
 // otlpStats follows gRPC requests from headers to trailers: unlike an

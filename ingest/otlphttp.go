@@ -20,6 +20,7 @@ import (
 
 const (
 	otlpMetricsPath = "/v1/metrics"
+	otlpTracesPath  = "/v1/traces"
 	mediaProtobuf   = "application/x-protobuf"
 	mediaJSON       = "application/json"
 )
@@ -32,11 +33,23 @@ func (m otlpMiddleware) GetHTTPHandler(context.Context) (extensionmiddleware.Wra
 	}, nil
 }
 
-// serveHTTP answers posts of metrics and leaves the rest to the receiver.
+// signalAt returns the signal that is taken over at a path.
+func (s *otlpServer) signalAt(path string) (signal, bool) {
+	switch {
+	case path == otlpMetricsPath:
+		return metricsSignal, true
+	case path == otlpTracesPath && s.traces != nil:
+		return tracesSignal, true
+	}
+	return 0, false
+}
+
+// serveHTTP answers posts of metrics and spans and leaves the rest to the receiver.
 func (s *otlpServer) serveHTTP(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	known := err == nil && (media == mediaProtobuf || media == mediaJSON)
-	if r.URL.Path != otlpMetricsPath || r.Method != http.MethodPost || !known {
+	sig, ours := s.signalAt(r.URL.Path)
+	if !ours || r.Method != http.MethodPost || !known {
 		next.ServeHTTP(w, r)
 		return
 	}
@@ -44,14 +57,14 @@ func (s *otlpServer) serveHTTP(w http.ResponseWriter, r *http.Request, next http
 	defer context.AfterFunc(s.halt, func() { _ = deadline.SetReadDeadline(time.Now()) })()
 	c := &otlpCall{s: s, transport: "http"}
 	c.begin()
-	err = s.exportHTTP(context.WithValue(r.Context(), otlpCallKey{}, c), c, r.Body, media)
+	err = s.exportHTTP(context.WithValue(r.Context(), otlpCallKey{}, c), c, sig, r.Body, media)
 	c.end("malformed_body")
-	c.answer(w, media, err)
+	c.answer(w, sig, media, err)
 }
 
-// exportHTTP reads and writes the metrics of one request. Its error has a gRPC
-// status.
-func (s *otlpServer) exportHTTP(ctx context.Context, c *otlpCall, from io.Reader, media string) error {
+// exportHTTP reads and writes the metrics or spans of one request. Its error has a
+// gRPC status.
+func (s *otlpServer) exportHTTP(ctx context.Context, c *otlpCall, sig signal, from io.Reader, media string) error {
 	if c.over != nil {
 		return unavailableStatus(c.over.Error())
 	}
@@ -62,7 +75,10 @@ func (s *otlpServer) exportHTTP(ctx context.Context, c *otlpCall, from io.Reader
 		return err
 	}
 	if media == mediaProtobuf {
-		return s.otlp.receive(ctx, b.decoded)
+		return s.receive(ctx, sig, b.decoded)
+	}
+	if sig == tracesSignal {
+		return s.tracesJSON(ctx, b.decoded)
 	}
 	req := pmetricotlp.NewExportRequest()
 	if err := req.UnmarshalJSON(b.decoded); err != nil {
@@ -99,11 +115,11 @@ func readCounted(c *otlpCall, r io.Reader, buf []byte) ([]byte, error) {
 }
 
 // answer writes what has become of the request, in the encoding it came in.
-func (c *otlpCall) answer(w http.ResponseWriter, media string, failed error) {
+func (c *otlpCall) answer(w http.ResponseWriter, sig signal, media string, failed error) {
 	code, body := http.StatusOK, []byte(nil)
 	var err error
 	if failed == nil {
-		body, err = c.response(media)
+		body, err = c.response(sig, media)
 	} else {
 		s := status.Convert(failed)
 		if code = http.StatusBadRequest; s.Code() == codes.Unavailable {
@@ -123,7 +139,10 @@ func (c *otlpCall) answer(w http.ResponseWriter, media string, failed error) {
 	_, _ = w.Write(body) // the client has gone; nobody is left to tell
 }
 
-func (c *otlpCall) response(media string) ([]byte, error) {
+func (c *otlpCall) response(sig signal, media string) ([]byte, error) {
+	if sig == tracesSignal {
+		return c.tracesResponse(media)
+	}
 	r := pmetricotlp.NewExportResponse()
 	if c.message != "" {
 		r.PartialSuccess().SetRejectedDataPoints(c.rejected)

@@ -31,6 +31,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
@@ -83,6 +84,12 @@ func (a *addresses) Handle(_ context.Context, r slog.Record) error {
 
 func openDoor(t *testing.T, change ...func(*Config, *store.Config)) *door {
 	t.Helper()
+	return openDoorTo(t, nil, change...)
+}
+
+// openDoorTo takes spans too, unless take is nil.
+func openDoorTo(t *testing.T, take TakeTraces, change ...func(*Config, *store.Config)) *door {
+	t.Helper()
 	seen := &addresses{Handler: slog.DiscardHandler, at: map[string]string{}}
 	r := newRig(t, append(change, func(c *Config, _ *store.Config) {
 		c.OTLP.GRPC.Endpoint, c.OTLP.HTTP.Endpoint = "127.0.0.1:0", "127.0.0.1:0"
@@ -91,6 +98,9 @@ func openDoor(t *testing.T, change ...func(*Config, *store.Config)) *door {
 	var err error
 	r.in.otlpIn, err = newOTLPServer(r.in)
 	require.NoError(t, err)
+	if take != nil {
+		require.NoError(t, r.in.ReceiveTraces(take))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- r.in.Run(ctx) }()
@@ -208,7 +218,12 @@ func (r *rig) newest(t *testing.T, name, value string) map[string]float64 {
 
 func (d *door) post(t *testing.T, media, encoding string, body []byte) (*http.Response, []byte) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://"+d.http+"/v1/metrics", bytes.NewReader(body))
+	return d.postTo(t, otlpMetricsPath, media, encoding, body)
+}
+
+func (d *door) postTo(t *testing.T, path, media, encoding string, body []byte) (*http.Response, []byte) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, "http://"+d.http+path, bytes.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", media)
 	req.Header.Set("Content-Encoding", encoding)
@@ -264,14 +279,20 @@ func zstded(b []byte) []byte {
 // all would work, but slowly.
 func TestOTLPCodec(t *testing.T) {
 	c := newOTLPCodec()
-	require.Equal(t, "*internal.ExportMetricsServiceRequest", c.metrics.String())
-	v := reflect.New(c.metrics.Elem()).Interface()
-	require.NoError(t, c.Unmarshal(mem.BufferSlice{mem.SliceBuffer("raw")}, v))
-	buf, ok := c.take(v)
-	require.True(t, ok)
-	require.Equal(t, "raw", string(buf.ReadOnlyData()))
-	_, ok = c.take(v)
-	require.False(t, ok)
+	c.takeOver(reflect.TypeFor[ptraceotlp.ExportRequest](), tracesSignal)
+	want := map[string]signal{"*internal.ExportMetricsServiceRequest": metricsSignal, "*internal.ExportTraceServiceRequest": tracesSignal}
+	require.Len(t, c.signals, len(want))
+	for request := range c.signals {
+		require.Contains(t, want, request.String())
+		v := reflect.New(request.Elem()).Interface()
+		require.NoError(t, c.Unmarshal(mem.BufferSlice{mem.SliceBuffer("raw")}, v))
+		sig, buf, ok := c.take(v)
+		require.True(t, ok)
+		require.Equal(t, want[request.String()], sig)
+		require.Equal(t, "raw", string(buf.ReadOnlyData()))
+		_, _, ok = c.take(v)
+		require.False(t, ok)
+	}
 }
 
 // TestOTLPTooLarge holds messages to the cap; others do not suffer.

@@ -18,6 +18,8 @@ store:
       endpoint: %s
     grpc:
       endpoint: %s
+tracing:
+  enabled: false
 query:
   max_samples: 500000000
   timeout: 10m

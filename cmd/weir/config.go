@@ -8,6 +8,7 @@ import (
 	"github.com/weir-dev/weir/internal/query"
 	"github.com/weir-dev/weir/internal/server"
 	"github.com/weir-dev/weir/internal/store"
+	"github.com/weir-dev/weir/tracing"
 )
 
 //go:generate go test -run ^TestConfigurationPage$ . -update
@@ -22,6 +23,8 @@ type Config struct {
 	Ingest ingest.Config `yaml:"ingest"`
 	// Store says where samples are kept and for how long.
 	Store store.Config `yaml:"store"`
+	// Tracing says which spans are taken, where they are kept and for how long.
+	Tracing tracing.Config `yaml:"tracing"`
 	// Query bounds what one query may cost.
 	Query query.Config `yaml:"query"`
 	// SelfScrape says how often Weir stores its own metrics.
@@ -31,11 +34,12 @@ type Config struct {
 // DefaultConfig is what `weir serve` runs on without a file.
 func DefaultConfig() Config {
 	return Config{
-		Log:    DefaultLogConfig(),
-		Server: server.DefaultConfig(),
-		Ingest: ingest.DefaultConfig(),
-		Store:  store.DefaultConfig(),
-		Query:  query.DefaultConfig(),
+		Log:     DefaultLogConfig(),
+		Server:  server.DefaultConfig(),
+		Ingest:  ingest.DefaultConfig(),
+		Store:   store.DefaultConfig(),
+		Tracing: tracing.DefaultConfig(),
+		Query:   query.DefaultConfig(),
 
 		SelfScrape: DefaultSelfScrapeConfig(),
 	}
@@ -47,6 +51,7 @@ func (c *Config) Validate(f *conf.Faults) {
 	c.Server.Validate(f.At("server"))
 	c.Ingest.Validate(f.At("ingest"))
 	c.Store.Validate(f.At("store"))
+	c.Tracing.Validate(f.At("tracing"))
 	c.Query.Validate(f.At("query"))
 	c.SelfScrape.Validate(f.At("self_scrape"))
 }

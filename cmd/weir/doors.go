@@ -17,13 +17,15 @@ import (
 func doors() []server.Door {
 	return []server.Door{
 		{Path: "api/v1/write", Text: "remote_write 1.0 and 2.0 (POST)"},
-		{Text: "OTLP metrics: gRPC and HTTP on ports of their own, see ingest.otlp"},
+		{Text: "OTLP metrics and spans: gRPC and HTTP on ports of their own, see ingest.otlp"},
 		{Path: "api/v1/query?query=up", Text: "PromQL; the whole Prometheus HTTP API is below /api/v1/"},
 		{Path: "federate", Text: "federation, with match[]"},
 		{Path: "api/v1/status/ledger", Text: "what became of every sample received"},
 		{Path: "api/v1/status/ha", Text: "which replica of each HA pair is stored"},
 		{Path: "api/v1/status/rollup", Text: "what is rolled up, and how far behind it is"},
 		{Path: "api/v1/status/retention", Text: "what retention would delete now, and why"},
+		{Path: "jaeger/api/services", Text: "the Jaeger HTTP APIs (v1, v3), also on the port of tracing.query.http.endpoint"},
+		{Path: "api/v1/status/traces", Text: "what became of every span received"},
 		{Path: "api/v1/status/tsdb", Text: "the store's series by metric and label"},
 	}
 }

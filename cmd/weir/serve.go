@@ -59,7 +59,8 @@ func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
 // serve runs the rooms until ctx ends or one of them fails:
 //
 //	remote_write, OTLP ──> ingest ──> store <── query <── PromQL, Grafana
-//	                          └── limits ──┘└── rollups ──> bucket
+//	       │                  └── limits ──┘└── rollups ──> bucket
+//	       └───> traces ──> store of spans <── Jaeger APIs
 //	server: the port they all share; self scrape: Weir as its own sender
 //
 // Resources are opened top-down and closed bottom-up, after all actors are gone.
@@ -89,11 +90,27 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 		return fmt.Errorf("make query: %w", err)
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
+	var tr *traces // nil if tracing is off
+	if cfg.Tracing.Enabled {
+		if cfg.Tracing.Store.Dir == "" {
+			cfg.Tracing.Store.Dir = filepath.Join(cfg.Store.Dir, "traces")
+		}
+		if tr, err = openTraces(ctx, cfg.Tracing, tracesDeps{st, q.Engine(), log, reg}); err != nil {
+			return fmt.Errorf("open tracing: %w", err)
+		}
+		defer func() { err = errors.Join(err, tr.Close()) }()
+		if err := in.ReceiveTraces(tr.room.Export); err != nil {
+			return err
+		}
+	}
 	live.apply = func(next Config) error {
 		if err := errors.Join(st.Apply(next.Store), q.Apply(next.Query)); err != nil {
 			return err
 		}
 		in.Apply(next.Ingest)
+		if tr != nil {
+			tr.room.Apply(next.Tracing)
+		}
 		return nil
 	}
 
@@ -104,6 +121,11 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	mux.Handle("GET /api/v1/status/rollup", st.Tiers().StatusHandler())
 	mux.Handle("GET /api/v1/status/retention", st.Tiers().RetentionHandler())
 	q.Register(mux)
+	if tr != nil {
+		if err := tr.register(mux); err != nil {
+			return err
+		}
+	}
 	srv, err := server.New(cfg.Server, server.Deps{
 		Handler: mux, Doors: doors(), Ready: st.Ready, Reload: live.reload,
 		Gatherer: reg, Registerer: reg, Log: log,
@@ -125,6 +147,9 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 	g.Add(func() error { defer endRooms(); return srv.Run(port) }, func(error) { closePort() })
 	room(rooms, &g, st.Run)
 	room(rooms, &g, in.Run)
+	if tr != nil {
+		tr.start(rooms, &g)
+	}
 	if cfg.SelfScrape.Interval > 0 {
 		self, err := newSelfScrape(cfg.SelfScrape, selfScrapeDeps{
 			gatherer: reg, store: st, ready: st.Ready, instance: srv.Addr().String(), registerer: reg, log: log,

@@ -88,7 +88,7 @@ func (s *Store) append(ctx context.Context, b *span.Batch) (spanstore.Appended, 
 	n := len(b.Spans)
 	r.hashes, r.isNew = r.hashes[:0], make([]bool, n)
 	for i := range b.Spans {
-		r.hashes = append(r.hashes, s.recent.hash(&b.Spans[i]))
+		r.hashes = append(r.hashes, s.recent.hash(b, &b.Spans[i]))
 	}
 	f, others, known := s.recent.claim(r.hashes, r.isNew)
 	if known < n {

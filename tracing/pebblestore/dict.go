@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"strings"
@@ -90,12 +91,12 @@ func loadDict(db *pebble.DB) (*dict, error) {
 }
 
 // each calls fn with every key in bounds; they are its own until it returns.
-func each(db pebble.Reader, bounds *pebble.IterOptions, fn func(key, value []byte) error) error {
+func each(db pebble.Reader, bounds *pebble.IterOptions, fn func(key, value []byte) error) (err error) {
 	it, err := db.NewIter(bounds)
 	if err != nil {
 		return err
 	}
-	defer it.Close()
+	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.First(); ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
@@ -105,7 +106,7 @@ func each(db pebble.Reader, bounds *pebble.IterOptions, fn func(key, value []byt
 			return err
 		}
 	}
-	return it.Error()
+	return nil // what ended it, closing tells
 }
 
 func (d *dict) know(enc string, id uint64) {

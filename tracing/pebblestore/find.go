@@ -52,7 +52,6 @@ type search struct {
 	spans   int     // looked at
 	kept    int     // spans of found
 	until   time.Time
-	left    []span.Batch // memory to use again
 }
 
 // Find implements [spanstore.Reader].

@@ -182,23 +182,18 @@ func (h *handle) close() error {
 		}()
 		done <- h.db.Close()
 	}()
-	failed := h.failed
-	for {
+	select {
+	case err := <-done:
+		if err != nil && h.broken() == nil {
+			return fmt.Errorf("close partition %s: %w", h.p.name, err)
+		}
+	case <-h.failed:
 		select {
-		case err := <-done:
-			if err != nil && h.broken() == nil {
-				return fmt.Errorf("close partition %s: %w", h.p.name, err)
-			}
-			return nil
-		case <-failed:
-			failed = nil
-			select {
-			case <-done:
-			case <-time.After(closePatience):
-			}
-			return nil
+		case <-done: //nolint:errcheck // it has failed
+		case <-time.After(closePatience):
 		}
 	}
+	return nil
 }
 
 // pebbleLog passes on what Pebble says.

@@ -124,9 +124,9 @@ func (s *Store) Dependencies(ctx context.Context, w spanstore.Window) ([]spansto
 	sums := map[spanstore.Dependency]uint64{}
 	for _, p := range s.partitions() {
 		p.opsMu.RLock()
-		any := p.calls.any
+		known := p.calls.any
 		p.opsMu.RUnlock()
-		if !any {
+		if !known {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

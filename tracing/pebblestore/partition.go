@@ -43,12 +43,12 @@ type partition struct {
 
 // live is the index of a segment in memory.
 type live struct {
-	b               *index.Builder
-	spans           atomic.Uint64
-	fragments       uint64 // these three under writing.order
-	first, last     uint64
-	min, max        atomic.Uint64 // of the starts
-	sealing, sealed bool          // under partition.segMu
+	b           *index.Builder
+	spans       atomic.Uint64
+	fragments   uint64 // these three under writing.order
+	first, last uint64
+	min, max    atomic.Uint64 // of the starts
+	sealing     bool          // under partition.segMu
 }
 
 func (s *Store) newLive() *live {

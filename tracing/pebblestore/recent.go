@@ -38,8 +38,8 @@ func newRecent(spans int) *recent {
 
 // hash is of what makes a span the same as another: who it is, when it was, and how
 // much it says.
-func (r *recent) hash(s *span.Span) uint64 {
-	var b [72]byte
+func (r *recent) hash(in *span.Batch, s *span.Span) uint64 {
+	var b [80]byte
 	copy(b[0:], s.TraceID[:])
 	copy(b[16:], s.ID[:])
 	copy(b[24:], s.Parent[:])
@@ -50,6 +50,9 @@ func (r *recent) hash(s *span.Span) uint64 {
 	binary.LittleEndian.PutUint32(b[56:], uint32(len(s.Events)))
 	binary.LittleEndian.PutUint32(b[60:], uint32(len(s.Links)))
 	binary.LittleEndian.PutUint64(b[64:], maphash.String(r.seed, s.Name))
+	if s.Resource < len(in.Resources) {
+		binary.LittleEndian.PutUint64(b[72:], maphash.String(r.seed, in.Resources[s.Resource].Service))
+	}
 	return max(maphash.Bytes(r.seed, b[:]), 2)
 }
 
@@ -112,7 +115,7 @@ func (r *recent) note(b *span.Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range b.Spans {
-		r.add(r.hash(&b.Spans[i]))
+		r.add(r.hash(b, &b.Spans[i]))
 	}
 }
 

@@ -316,12 +316,12 @@ func (rw *rewriting) run(ctx context.Context) error {
 }
 
 // traces goes through the fragments of the old partition, which lie trace by trace.
-func (rw *rewriting) traces(ctx context.Context, c *cursor, at int) error {
+func (rw *rewriting) traces(ctx context.Context, c *cursor, at int) (err error) {
 	it, err := c.h.db.NewIter(ofKind(keyTrace))
 	if err != nil {
 		return err
 	}
-	defer it.Close()
+	defer func() { err = errors.Join(err, it.Close()) }()
 	ok := it.First()
 	for ok {
 		if err := ctx.Err(); err != nil {

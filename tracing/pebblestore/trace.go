@@ -19,7 +19,6 @@ type view struct {
 	s       *Store
 	cursors []cursor // newest partition first
 	damage  error    // the first thing that could not be read
-	value   []byte
 }
 
 // cursor is a partition held by a view.
@@ -146,7 +145,7 @@ func (r *recent) once(b *span.Batch) {
 	seen := make(map[uint64]struct{}, len(b.Spans))
 	out := b.Spans[:0]
 	for i := range b.Spans {
-		h := r.hash(&b.Spans[i])
+		h := r.hash(b, &b.Spans[i])
 		if _, again := seen[h]; !again {
 			seen[h] = struct{}{}
 			out = append(out, b.Spans[i])

@@ -29,11 +29,6 @@ type writer struct {
 	i int // the first byte written
 }
 
-func (w *writer) byte(c byte) {
-	w.i--
-	w.b[w.i] = c
-}
-
 func (w *writer) varint(u uint64) {
 	n := (bits.Len64(u|1) + 6) / 7
 	w.i -= n

@@ -52,7 +52,7 @@ func MapValue(entries ...Attr) Value {
 
 func newWriter(size int) writer { return writer{b: make([]byte, size), i: size} }
 
-// Bool, Int and Double return the number that a value of that type holds.
+// Bool is that of a TypeBool.
 func (v Value) Bool() bool { return v.Num != 0 }
 
 // Int is that of a TypeInt.

@@ -105,12 +105,12 @@ func (s rowSet) or(o rowSet) {
 
 // and tells whether any row is left.
 func (s rowSet) and(o rowSet) bool {
-	any := uint64(0)
+	left := uint64(0)
 	for i := range s {
 		s[i] &= o[i]
-		any |= s[i]
+		left |= s[i]
 	}
-	return any != 0
+	return left != 0
 }
 
 func (s rowSet) andNot(o rowSet) {
