@@ -72,7 +72,8 @@ chaos-years: ## kill -9 a server that rolls up, merges, ships and deletes ROUNDS
 e2e: peers ## run the tests against real Prometheus servers
 	$(GO) vet -tags e2e ./e2e
 	scripts/named.sh '^TestE2E' -tags e2e ./e2e
-	WEIR_PEERS="$$(scripts/peers.sh --dir)" $(GO) test -tags e2e -v -count=1 -timeout 10m -run '^TestE2E' ./e2e
+	e2e/jaeger/build.sh
+	WEIR_PEERS="$$(scripts/peers.sh --dir)" WEIR_JAEGERS="$$(e2e/jaeger/build.sh --dir)" $(GO) test -tags e2e -v -count=1 -timeout 10m -run '^TestE2E' ./e2e
 
 .PHONY: bench
 bench: build peers ## measure Weir beside real Prometheus; BENCHFLAGS adds flags
@@ -92,6 +93,14 @@ gen: ## write the generated pages anew
 .PHONY: check
 check: gen ## fail when a generated page is stale
 	git diff --exit-code -- $(GENERATED)
+
+.PHONY: oracle
+oracle: ## compare the JSON of Jaeger's HTTP API with Jaeger v1.62's own handler
+	WEIR_JAEGER_ORACLE="$$(tracing/jaegerv1/oracle/build.sh)" $(GO) test -count=1 -run '^TestJaeger' ./tracing/jaegerv1
+
+.PHONY: gen-proto
+gen-proto: ## write the gRPC stubs of tracing/proto anew
+	scripts/gen-proto.sh
 
 .PHONY: peers
 peers: ## build the real Prometheus and promtool, once, into the cache

@@ -19,8 +19,10 @@ const Cluster = "demo"
 type Setup struct {
 	Dir      string                           // for binaries, settings, data and logs; the caller removes it
 	Peers    string                           // folder with prometheus and, perhaps, prometheus-node-exporter
+	Jaeger   string                           // a Jaeger from 2.15 on, to have Weir as its storage; "" for none
 	Listen   string                           // where Weir listens; "" for a free port
 	OTLP     string                           // where Weir takes OTLP over gRPC; "" for a free port
+	Traces   string                           // where Weir answers Jaeger's HTTP APIs; "" for a free port
 	Scrape   time.Duration                    // between two scrapes, and two exports of the OTel program
 	Failover time.Duration                    // ingest.ha.failover_after
 	Store    string                           // more settings of Weir's store, YAML between braces; "" for the defaults
@@ -35,8 +37,11 @@ type Stack struct {
 	Prometheus   map[string]*Program // by replica: "a", "b"
 	NodeExporter *Program            // nil if the machine has none
 	OTelProgram  *Program
+	Jaeger       *Program // nil if none was given
 
-	OTLP string // where Weir takes OTLP over gRPC
+	OTLP       string // where Weir takes OTLP over gRPC
+	Traces     string // URL of Jaeger's HTTP APIs
+	TracesGRPC string // where Weir answers Jaeger's gRPC APIs
 
 	setup Setup
 }
@@ -51,18 +56,25 @@ func New(ctx context.Context, setup Setup) (*Stack, error) {
 	if err := Build(ctx, bin, WeirCommand, OTelCommand); err != nil {
 		return nil, err
 	}
-	free, err := FreeAddresses(5)
+	free, err := FreeAddresses(7)
 	if err != nil {
 		return nil, err
 	}
 	listen, otlp := firstOf(setup.Listen, free[0]), firstOf(setup.OTLP, free[1])
-	s.OTLP = otlp
+	traces := firstOf(setup.Traces, free[5])
+	s.OTLP, s.Traces, s.TracesGRPC = otlp, "http://"+traces, free[6]
 	s.NodeExporter = s.nodeExporter(free[2])
 	s.OTelProgram = s.program("otelprogram", "", "",
 		filepath.Join(bin, "otelprogram"), "-endpoint="+otlp, "-interval="+setup.Scrape.String())
 	settings := fill(weirConfig, map[string]any{
 		"Listen": listen, "OTLP": otlp, "Data": s.Data(), "Failover": setup.Failover, "Store": setup.Store,
+		"Traces": traces, "TracesGRPC": s.TracesGRPC,
 	})
+	if setup.Jaeger != "" {
+		if s.Jaeger, err = NewJaeger(setup.Jaeger, setup.Dir, s.TracesGRPC); err != nil {
+			return nil, err
+		}
+	}
 	s.Weir, err = NewWeir(bin, setup.Dir, listen, settings)
 	return s, errors.Join(err,
 		s.prometheus("a", "io.prometheus.write.v2.Request", free[3], free[4], listen),
@@ -141,6 +153,7 @@ store: {dir: "{{.Data}}"{{with .Store}}, {{.}}{{end}}}
 ingest:
   ha: {failover_after: "{{.Failover}}"}
   otlp: {grpc: {endpoint: "{{.OTLP}}"}, http: {endpoint: ""}}
+tracing: {query: {http: {endpoint: "{{.Traces}}"}, grpc: {endpoint: "{{.TracesGRPC}}"}}}
 `))
 
 var prometheusConfig = template.Must(template.New("prometheus").Parse(`global:
@@ -198,6 +211,9 @@ func (s *Stack) Programs() []*Program {
 	all := []*Program{s.Weir}
 	if s.NodeExporter != nil {
 		all = append(all, s.NodeExporter)
+	}
+	if s.Jaeger != nil {
+		all = append(all, s.Jaeger)
 	}
 	return append(all, s.Prometheus["a"], s.Prometheus["b"], s.OTelProgram)
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/weir-dev/weir/internal/conf"
 	"github.com/weir-dev/weir/tracing/derive"
 	"github.com/weir-dev/weir/tracing/pebblestore"
+	"github.com/weir-dev/weir/tracing/sampling"
+	"github.com/weir-dev/weir/tracing/search"
 )
 
 // Config is the `tracing` section.
@@ -31,6 +33,12 @@ type Config struct {
 
 	// Metrics and the service graph made of spans.
 	Derive derive.Config `yaml:"derive"`
+
+	// Which traces clients shall record, and which are kept of those that come.
+	Sampling sampling.Config `yaml:"sampling"`
+
+	// Searches evaluated again and again, whose results are series of Weir's own metrics (weir_trace_search_*). Restart.
+	SavedSearches []search.SavedSearch `yaml:"saved_searches"`
 }
 
 // Limits bound what is stored. What is beyond is cut and marked on the span by the
@@ -143,6 +151,8 @@ func DefaultConfig() Config {
 		TLS:    TLS{MinVersion: "1.2"},
 		Store:  store,
 		Derive: derive.DefaultConfig(),
+
+		Sampling: sampling.DefaultConfig(),
 	}
 }
 
@@ -164,6 +174,8 @@ func (c *Config) Validate(f *conf.Faults) {
 	}
 	store.Validate(f.At("store"))
 	c.Derive.Validate(f.At("derive"))
+	c.Sampling.Validate(f.At("sampling"))
+	search.ValidateSaved(c.SavedSearches, f.At("saved_searches"))
 }
 
 func (c *Limits) validate(f *conf.Faults) {

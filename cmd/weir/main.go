@@ -45,7 +45,7 @@ Start it with "weir serve". Without a config file it listens on
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	config.AddCommand(configCheckCommand(), configPrintCommand())
-	c.AddCommand(serveCommand(), config, queryCommand(), blocksCommand(), backupCommand(), versionCommand())
+	c.AddCommand(serveCommand(), config, queryCommand(), traceCommand(), blocksCommand(), backupCommand(), versionCommand())
 	return c
 }
 

@@ -109,7 +109,7 @@ func serve(ctx context.Context, cfg Config, file string, log *slog.Logger) (err 
 		}
 		in.Apply(next.Ingest)
 		if tr != nil {
-			tr.room.Apply(next.Tracing)
+			return tr.apply(next.Tracing)
 		}
 		return nil
 	}

@@ -46,10 +46,10 @@ func shopTraces(n int) *span.Batch {
 		add(3, 1, 0, "call cart", 50, 450+slow).Kind = span.KindClient
 		cart := add(4, 3, version, "GET /cart/{id}", 60, 440+slow)
 		cart.Attrs = []span.Attr{text("region", []string{"eu", "us"}[i%2])}
-		add(5, 4, version, "SELECT", 70, 200)
 		if i%5 == 0 {
 			cart.Status, cart.Message = span.StatusError, fmt.Sprintf("no answer of 10.0.0.%d:5432\nafter %dms", i%250, i)
 		}
+		add(5, 4, version, "SELECT", 70, 200)
 	}
 	return b
 }

@@ -35,7 +35,8 @@ in them, errors that look the same, and a heat map of durations. For the query
 language see "weir trace --help".
 
 With --compare, or --compare-start and --compare-end, it tells what differs
-between two values of an attribute, or between another window and this one.
+between two values of an attribute of the spans that the query stands for, or
+between another window and this one.
 A * marks what is no accident: p below 0.01, divided by the number of tests.
 
 Where there are more traces than --limit, it is of a sample that is spread
@@ -118,9 +119,9 @@ func sampleText(s search.Sample, window time.Duration) string {
 }
 
 // rows prints lines of cells parted by tabs as a table.
-func rows(b *strings.Builder, print func(w io.Writer)) {
+func rows(b *strings.Builder, each func(w io.Writer)) {
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	print(tw)
+	each(tw)
 	_ = tw.Flush() // into memory
 }
 
@@ -251,7 +252,7 @@ func signed(seconds float64) string {
 }
 
 // changed is two cells: both figures, and how much one is more than the other.
-func changed(c search.Change, print func(float64) string) string {
+func changed(c search.Change, figure func(float64) string) string {
 	by := ""
 	switch {
 	case c.A == c.B:
@@ -259,11 +260,13 @@ func changed(c search.Change, print func(float64) string) string {
 		by = "new"
 	case c.B == 0:
 		by = "gone"
+	case c.B > 10*c.A:
+		by = "×" + digits(c.B/c.A)
 	default:
 		by = fmt.Sprintf("%+.0f%%", 100*(c.B/c.A-1))
 	}
 	if c.Significant {
 		by += "*"
 	}
-	return print(c.A) + " → " + print(c.B) + "\t" + by
+	return figure(c.A) + " → " + figure(c.B) + "\t" + by
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/weir-dev/weir/tracing/jaegerrpc"
 	"github.com/weir-dev/weir/tracing/jaegerv1"
 	"github.com/weir-dev/weir/tracing/pebblestore"
+	"github.com/weir-dev/weir/tracing/sampling"
+	"github.com/weir-dev/weir/tracing/search"
 	"github.com/weir-dev/weir/tracing/span"
 	"github.com/weir-dev/weir/tracing/spanstore"
 )
@@ -34,6 +36,8 @@ type traces struct {
 	spans   *pebblestore.Store
 	derived *derive.Derive // nil if off
 	jaeger  *jaegerrpc.Server
+	saved   *search.Saved
+	sampled *sampling.Sampling
 	deps    tracesDeps
 }
 
@@ -100,6 +104,7 @@ func (t *traces) openDerived(ctx context.Context, cfg tracing.Config, open func(
 			}
 			return t.spans.Seq()
 		},
+		Unwanted: func(id span.TraceID) bool { return t.sampled != nil && t.sampled.Unwanted(id) },
 		// The store is there before the first minute is over.
 		Links: func(ctx context.Context, minute time.Time, links []spanstore.Dependency) error {
 			return t.spans.AddLinks(ctx, minute, links)
@@ -116,16 +121,23 @@ func (t *traces) openDerived(ctx context.Context, cfg tracing.Config, open func(
 
 func (t *traces) newRoom(cfg tracing.Config) (err error) {
 	log, reg := t.deps.log, t.deps.reg
-	deps := tracing.Deps{Store: t.spans, StoreStatus: func() any { return t.spans.Status() }, Log: log, Registerer: reg}
+	if t.sampled, err = sampling.New(cfg.Sampling, sampling.Deps{
+		Drop: t.spans.Drop, Pinned: t.pinned, Stored: t.stored, Log: log, Registerer: reg,
+	}); err != nil {
+		return err
+	}
+	deps := tracing.Deps{Derive: afterwards{t.derived, t.sampled}, Unwanted: t.sampled.Unwanted, Store: t.spans, StoreStatus: func() any { return t.spans.Status() }, Log: log, Registerer: reg}
 	if t.derived != nil {
-		deps.Derive = t.derived
 		deps.DeriveStatus = func() any { return t.derived.Status() }
 	}
 	if t.room, err = tracing.New(cfg, deps); err != nil {
 		return err
 	}
-	t.jaeger, err = jaegerrpc.New(jaegerrpc.Deps{Reader: t.spans, Export: t.room.Export, Log: log, Registerer: reg})
+	t.jaeger, err = jaegerrpc.New(jaegerrpc.Deps{Reader: t.spans, Export: t.room.Export, Also: t.sampled.RegisterGRPC, Log: log, Registerer: reg})
 	if err != nil {
+		return err
+	}
+	if t.saved, err = search.NewSaved(cfg.SavedSearches, search.Deps{Reader: t.spans, Log: log, Registerer: reg}); err != nil {
 		return err
 	}
 	h, err := t.handler("")
@@ -186,7 +198,10 @@ func (t *traces) register(mux *http.ServeMux) error {
 		return err
 	}
 	mux.Handle("/jaeger/", h)
+	mux.Handle("GET /api/v1/traces/", search.NewHandler(search.Deps{Reader: t.spans, Log: t.deps.log, Registerer: t.deps.reg}))
 	mux.Handle("GET /api/v1/status/traces", t.room.StatusHandler())
+	mux.Handle("GET /sampling", t.sampled.Handler())
+	mux.Handle("GET /api/sampling", t.sampled.Handler())
 	return nil
 }
 
@@ -195,9 +210,62 @@ func (t *traces) start(ctx context.Context, g *run.Group) {
 	room(ctx, g, t.room.Run)
 	room(ctx, g, t.spans.Run)
 	room(ctx, g, t.settle)
+	room(ctx, g, t.saved.Run)
+	room(ctx, g, t.sampled.Run)
 	if t.derived != nil {
 		room(ctx, g, t.derived.Run)
 	}
+}
+
+// apply takes over what can be reloaded.
+func (t *traces) apply(cfg tracing.Config) error {
+	t.room.Apply(cfg)
+	return t.sampled.Apply(cfg.Sampling)
+}
+
+// afterwards is what is done with spans once they are stored: metrics are derived of
+// all of them, before sampling decides on their traces.
+type afterwards struct {
+	derived *derive.Derive // nil if off
+	sampled *sampling.Sampling
+}
+
+// Enter implements tracing.Derive.
+func (a afterwards) Enter() {
+	if a.derived != nil {
+		a.derived.Enter()
+	}
+}
+
+// Leave implements tracing.Derive.
+func (a afterwards) Leave() {
+	if a.derived != nil {
+		a.derived.Leave()
+	}
+}
+
+// Take implements tracing.Derive.
+func (a afterwards) Take(b *span.Batch, isNew []bool, now time.Time) {
+	if a.derived != nil {
+		a.derived.Take(b, isNew, now)
+	}
+	a.sampled.Observe(b)
+	a.sampled.Take(b, now)
+}
+
+// pinned tells whether an exemplar points to a trace.
+func (t *traces) pinned(id span.TraceID) bool { return t.derived != nil && t.derived.Pinned(id) }
+
+// stored is how many spans of a trace the store has.
+func (t *traces) stored(ctx context.Context, id span.TraceID) (int, error) {
+	b, err := t.spans.Trace(ctx, id, spanstore.Window{})
+	if errors.Is(err, spanstore.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(b.Spans), nil
 }
 
 // settleEvery bounds how many commits the store remembers in vain.

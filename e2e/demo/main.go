@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,12 +22,14 @@ func main() {
 	peers := flag.String("peers", "", "`folder` with the binaries prometheus and prometheus-node-exporter")
 	listen := flag.String("listen", "127.0.0.1:9480", "`host:port` of Weir")
 	otlp := flag.String("otlp", "127.0.0.1:4317", "`host:port` of Weir for OTLP over gRPC")
+	jaeger := flag.String("jaeger", "", "`binary` of a Jaeger from 2.15 on, to look at Weir's traces through; none if empty")
+	traces := flag.String("traces", "127.0.0.1:16686", "`host:port` of Weir for Jaeger's HTTP APIs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	begun := time.Now()
 	err := demo(ctx, e2e.Setup{
-		Peers: *peers, Listen: *listen, OTLP: *otlp,
+		Peers: *peers, Listen: *listen, OTLP: *otlp, Traces: *traces, Jaeger: *jaeger,
 		Scrape: 5 * time.Second, Failover: 15 * time.Second, Timeout: 10 * time.Minute, Store: e2e.HistoryStore,
 		Say: func(format string, args ...any) {
 			fmt.Printf("[%3.0fs] %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, args...))
@@ -37,7 +42,7 @@ func main() {
 }
 
 func demo(ctx context.Context, setup e2e.Setup) (err error) {
-	if err := errors.Join(free(setup.Listen, "-listen"), free(setup.OTLP, "-otlp")); err != nil {
+	if err := errors.Join(free(setup.Listen, "-listen"), free(setup.OTLP, "-otlp"), free(setup.Traces, "-traces")); err != nil {
 		return err
 	}
 	setup.Dir, err = os.MkdirTemp("", "weir-demo-")
@@ -60,18 +65,27 @@ func demo(ctx context.Context, setup e2e.Setup) (err error) {
 	if err := mill.live(ctx, stack, setup); err != nil {
 		return err
 	}
+	shop, err := newVisits(ctx, stack, setup)
+	if err != nil {
+		return err
+	}
 	setup.Say("waiting for the first answers, two scrapes of %s", setup.Scrape)
-	for _, try := range tries(stack) {
+	for _, try := range append(tries(stack), shop.tries(stack)...) {
 		if err := try.wait(ctx, stack); err != nil {
 			return err
 		}
 		setup.Say("ok: %s", try.what)
+	}
+	calls, err := shop.waitGraph(ctx, stack)
+	if err != nil {
+		return err
 	}
 	graph, err := mill.wait(ctx, stack, setup)
 	if err != nil {
 		return err
 	}
 	explain(stack, setup)
+	shop.show(stack, calls)
 	if err := mill.show(ctx, stack, graph); err != nil {
 		return err
 	}
@@ -115,6 +129,8 @@ type try struct {
 	what string
 	expr string // PromQL
 	path string // instead of expr
+	at   string // URL that path is below, if it is not Weir's main port
+	has  string // what the answer to path has in it, if not ""
 }
 
 func tries(stack *e2e.Stack) []try {
@@ -158,17 +174,22 @@ func (t try) wait(ctx context.Context, stack *e2e.Stack) error {
 func (t try) ask(ctx context.Context, base string) (ok bool, err error) {
 	if t.expr == "" {
 		var body json.RawMessage
-		err := e2e.GetJSON(ctx, base+t.path, &body)
-		return err == nil, err
+		err := e2e.GetJSON(ctx, t.url(base), &body)
+		return err == nil && bytes.Contains(body, []byte(t.has)), err
 	}
 	found, err := e2e.Query(ctx, base, t.expr)
 	return len(found) > 0 && found[0].Value[1] != "NaN", err
 }
 
+func (t try) url(base string) string { return cmp.Or(t.at, base) + t.path }
+
 // curl is how a reader asks the same.
 func (t try) curl(base string) string {
 	if t.expr == "" {
-		return "curl -s " + base + t.path
+		if strings.Contains(t.path, "?") {
+			return "curl -s '" + t.url(base) + "'"
+		}
+		return "curl -s " + t.url(base)
 	}
 	return fmt.Sprintf("curl -s %s/api/v1/query --data-urlencode 'query=%s'", base, t.expr)
 }

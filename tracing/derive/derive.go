@@ -36,6 +36,10 @@ type Deps struct {
 	// set if Position is.
 	Replay func(ctx context.Context, after uint64, take func(*span.Batch)) error
 
+	// Unwanted tells that sampling has decided against a trace, to which no exemplar may
+	// lead then. It is asked once the trace is pinned. Nil: all are kept.
+	Unwanted func(span.TraceID) bool
+
 	// Links takes the calls between different services found in a minute, all at
 	// once. A crash in the milliseconds until that is written down gives the same links
 	// of the same minute once more. Nil: not wanted.

@@ -237,6 +237,9 @@ func (w *writer) picks(h *hist) []exemplar.Exemplar {
 		if p.at == 0 || p.trace.IsZero() || !w.d.pins.add(p.trace) {
 			continue
 		}
+		if unwanted := w.d.deps.Unwanted; unwanted != nil && unwanted(p.trace) {
+			continue // decided before it was pinned
+		}
 		list = append(list, exemplar.Exemplar{
 			Labels: labels.FromStrings("span_id", p.id.String(), "trace_id", p.trace.String()),
 			Value:  p.value, Ts: p.at, HasTs: true,

@@ -75,6 +75,8 @@ type Deps struct {
 	Adjust func(ptrace.Traces)
 	// Metrics answers jaeger.api_v2.metrics; nil: the service is not offered.
 	Metrics apiv2metrics.MetricsQueryServiceServer
+	// Also registers services of others on the same port; nil: none.
+	Also func(*grpc.Server)
 
 	Limits     Limits
 	Log        *slog.Logger
@@ -127,6 +129,9 @@ func (s *Server) Options() []grpc.ServerOption {
 // Register adds the services, health and reflection to a server made with
 // [Server.Options].
 func (s *Server) Register(g *grpc.Server) {
+	if s.deps.Also != nil {
+		s.deps.Also(g)
+	}
 	api_v2.RegisterQueryServiceServer(g, apiV2{s})
 	apiv3.RegisterQueryServiceServer(g, apiV3{Server: s})
 	apiv3.RegisterCapabilitiesServer(g, apiV3Capabilities{})
