@@ -135,7 +135,6 @@ type taking struct {
 	now  int64
 	from []sender // by resource of the batch
 	dims values   // of the span at hand
-	text []byte
 	call call
 	held *shard // locked by the graph
 }

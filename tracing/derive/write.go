@@ -324,7 +324,7 @@ func (w *writer) without(err error) error {
 
 func (w *writer) labels(name, le string) labels.Labels {
 	w.scratch.Reset()
-	w.scratch.Add(labels.MetricName, name)
+	w.scratch.Add(model.MetricNameLabel, name)
 	for _, l := range w.base {
 		w.scratch.Add(l.Name, l.Value)
 	}

@@ -195,18 +195,18 @@ func (c *Config) Validate(f *conf.Faults) {
 	c.Tail.validate(f.At("tail"))
 }
 
-func (c *Head) validate(f *conf.Faults) {
-	c.Default.validate(f.At("default"))
+func (h *Head) validate(f *conf.Faults) {
+	h.Default.validate(f.At("default"))
 	seen := map[string]bool{}
-	for i := range c.Services {
-		s, at := &c.Services[i], f.At(fmt.Sprintf("services[%d]", i))
+	for i := range h.Services {
+		s, at := &h.Services[i], f.At(fmt.Sprintf("services[%d]", i))
 		if s.Service == "" || seen[s.Service] {
 			at.Add("service", s.Service, "a service's name, each once")
 		}
 		seen[s.Service] = true
 		s.validate(at)
 	}
-	c.Adaptive.validate(f.At("adaptive"))
+	h.Adaptive.validate(f.At("adaptive"))
 }
 
 func (c *Strategy) validate(f *conf.Faults) {
